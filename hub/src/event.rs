@@ -1,0 +1,172 @@
+//! Events that have their place in the one order, shared by every watcher.
+
+use std::sync::{Arc, OnceLock};
+
+use keyloom_etcd_api::wire::{EncodedEvent, Header, Place, RawEvent, Rewrite, WireError};
+use keyloom_ledger::{StoreRev, StoreSlot, UnifiedRev};
+
+use crate::Places;
+
+/// What a group, an event and a reference to it cost beside their bytes, roughly.
+const OVERHEAD: usize = 256;
+
+/// All events of one revision that clients can see, with its place. Never empty.
+#[derive(Debug)]
+pub(crate) struct PlacedGroup {
+    pub(crate) slot: StoreSlot,
+    pub(crate) revision: StoreRev,
+    pub(crate) unified: UnifiedRev,
+    pub(crate) events: Vec<Event>,
+    /// What it takes in memory, roughly.
+    pub(crate) bytes: usize,
+}
+
+/// One event.
+#[derive(Debug)]
+pub(crate) struct Event {
+    pub(crate) raw: RawEvent,
+    /// With unified revisions: made for the first watcher, shared by all.
+    encoded: OnceLock<EncodedEvent>,
+}
+
+/// Why an event cannot be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum EncodeError {
+    #[error("unreadable event: {0}")]
+    Wire(#[from] WireError),
+    /// No working store sends that.
+    #[error("an event holds revision {0}, which the store never reached")]
+    Unknown(i64),
+}
+
+impl PlacedGroup {
+    pub(crate) fn new(
+        slot: StoreSlot,
+        revision: StoreRev,
+        unified: UnifiedRev,
+        events: Vec<RawEvent>,
+    ) -> Self {
+        // An event is kept as it came and as it is sent.
+        let sizes = events.iter().map(|event| 2 * event.len() + OVERHEAD);
+        let bytes = OVERHEAD + sizes.sum::<usize>();
+        let event = |raw| Event {
+            raw,
+            encoded: OnceLock::new(),
+        };
+        Self {
+            slot,
+            revision,
+            unified,
+            events: events.into_iter().map(event).collect(),
+            bytes,
+        }
+    }
+}
+
+impl Event {
+    /// The event with unified revisions.
+    pub(crate) fn encoded(
+        &self,
+        slot: StoreSlot,
+        places: &dyn Places,
+    ) -> Result<&EncodedEvent, EncodeError> {
+        if let Some(encoded) = self.encoded.get() {
+            return Ok(encoded);
+        }
+        let mut outward = Outward {
+            slot,
+            places,
+            unknown: None,
+        };
+        let encoded = self.raw.rewritten(&mut outward)?;
+        match outward.unknown {
+            Some(revision) => Err(EncodeError::Unknown(revision)),
+            None => Ok(self.encoded.get_or_init(|| encoded)),
+        }
+    }
+}
+
+struct Outward<'a> {
+    slot: StoreSlot,
+    places: &'a dyn Places,
+    unknown: Option<i64>,
+}
+
+impl Rewrite for Outward<'_> {
+    fn header(&mut self, header: Header) -> Header {
+        header
+    }
+
+    fn revision(&mut self, _: Place, revision: i64) -> i64 {
+        match self.places.unified(self.slot, StoreRev::new(revision)) {
+            Some(unified) => unified.get(),
+            None => {
+                self.unknown = Some(revision);
+                revision
+            }
+        }
+    }
+}
+
+/// What of a group one range holds. Never nothing.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub(crate) group: Arc<PlacedGroup>,
+    picked: Picked,
+}
+
+#[derive(Clone, Debug)]
+enum Picked {
+    All,
+    Some(Arc<[usize]>),
+}
+
+impl Entry {
+    /// Those events whose keys `holds`; `None` where there are none.
+    pub(crate) fn pick(group: &Arc<PlacedGroup>, holds: impl Fn(&[u8]) -> bool) -> Option<Self> {
+        let events = group.events.iter().enumerate();
+        let picked: Vec<usize> = events
+            .filter(|(_, event)| holds(&event.raw.key))
+            .map(|(at, _)| at)
+            .collect();
+        if picked.is_empty() {
+            return None;
+        }
+        let picked = if picked.len() == group.events.len() {
+            Picked::All
+        } else {
+            Picked::Some(picked.into())
+        };
+        Some(Self {
+            group: Arc::clone(group),
+            picked,
+        })
+    }
+
+    pub(crate) fn unified(&self) -> UnifiedRev {
+        self.group.unified
+    }
+
+    pub(crate) fn revision(&self) -> StoreRev {
+        self.group.revision
+    }
+
+    pub(crate) fn events(&self) -> impl Iterator<Item = &Event> {
+        let count = match &self.picked {
+            Picked::All => self.group.events.len(),
+            Picked::Some(picked) => picked.len(),
+        };
+        (0..count).filter_map(move |number| {
+            let at = match &self.picked {
+                Picked::All => number,
+                Picked::Some(picked) => *picked.get(number)?,
+            };
+            self.group.events.get(at)
+        })
+    }
+
+    /// How many bytes the entry takes in an answer, roughly.
+    pub(crate) fn bytes(&self) -> usize {
+        self.events().map(|event| event.raw.len()).sum()
+    }
+}

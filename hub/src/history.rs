@@ -1,0 +1,58 @@
+//! What the hub keeps of one store: its last revisions, up to a bound.
+//!
+//! Invariant: every revision above `kept` and up to `delivered` that has events for clients is in
+//! `groups`, in order. At the bound the oldest go and `kept` rises: whoever still needs them chases.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use keyloom_ledger::StoreRev;
+
+use crate::{event::PlacedGroup, hub::Bounds};
+
+#[derive(Debug)]
+pub(crate) struct History {
+    /// The frontier: the last revision that was delivered, strays and hidden ones included.
+    pub(crate) delivered: StoreRev,
+    /// Everything above is here.
+    pub(crate) kept: StoreRev,
+    groups: VecDeque<Arc<PlacedGroup>>,
+    bytes: usize,
+}
+
+impl History {
+    pub(crate) fn after(delivered: StoreRev) -> Self {
+        Self {
+            delivered,
+            kept: delivered,
+            groups: VecDeque::new(),
+            bytes: 0,
+        }
+    }
+
+    pub(crate) fn push(&mut self, group: Arc<PlacedGroup>) {
+        self.bytes += group.bytes;
+        self.groups.push_back(group);
+    }
+
+    /// Takes the oldest group out where there are more than the bounds allow.
+    pub(crate) fn overflow(&mut self, bounds: &Bounds) -> Option<Arc<PlacedGroup>> {
+        if self.bytes <= bounds.history_bytes && self.groups.len() <= bounds.history_groups {
+            return None;
+        }
+        let oldest = self.groups.pop_front()?;
+        self.bytes -= oldest.bytes;
+        self.kept = oldest.revision;
+        Some(oldest)
+    }
+
+    /// The groups above `after` and up to `upto`.
+    pub(crate) fn between(
+        &self,
+        after: StoreRev,
+        upto: StoreRev,
+    ) -> impl DoubleEndedIterator<Item = &Arc<PlacedGroup>> {
+        let from = self.groups.partition_point(|group| group.revision <= after);
+        let to = self.groups.partition_point(|group| group.revision <= upto);
+        self.groups.range(from..to.max(from))
+    }
+}

@@ -1,0 +1,281 @@
+//! The hub itself: histories, topics, watchers, and who must be woken.
+
+mod take;
+mod chasing;
+mod pull;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    sync::Arc,
+};
+
+use keyloom_etcd_api::KeyRange;
+use keyloom_ledger::{StoreRev, StoreSlot, UnifiedRev};
+
+use crate::{
+    ChaseId, Routes, StreamId, TopicId, WatcherId, chase::Chase, history::History, index::Index,
+    topic::Topic,
+};
+
+pub(crate) use pull::Pulled;
+pub use {chasing::Flow, take::TakeError};
+
+/// What the hub may keep.
+#[derive(Clone, Debug)]
+pub struct Bounds {
+    /// Of each store's history.
+    pub history_bytes: usize,
+    pub history_groups: usize,
+    /// Of what one chase has read ahead of its watcher.
+    pub chase_bytes: usize,
+    /// In one response; a single revision may be larger.
+    pub batch_bytes: usize,
+    pub batch_revisions: usize,
+    /// Of what waits in one client stream.
+    pub stream_bytes: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            history_bytes: 64 << 20,
+            history_groups: 200_000,
+            chase_bytes: 2 << 20,
+            batch_bytes: 1 << 20,
+            batch_revisions: 100,
+            stream_bytes: 2 << 20,
+        }
+    }
+}
+
+/// An upstream watch over the whole store to be opened above `after`, for [`Hub::chase_take`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Need {
+    pub chase: ChaseId,
+    pub slot: StoreSlot,
+    pub after: StoreRev,
+}
+
+/// What the owner of the hub must do after a call.
+#[derive(Debug, Default)]
+pub struct Signals {
+    /// These streams have something to send.
+    pub woken: BTreeSet<StreamId>,
+    pub needs: Vec<Need>,
+    /// These chases may go on, or are over: ask [`Hub::chase_flow`].
+    pub resumed: Vec<ChaseId>,
+}
+
+/// See the crate's page.
+#[derive(Debug)]
+pub struct Hub {
+    pub(crate) bounds: Bounds,
+    routes: Routes,
+    histories: BTreeMap<StoreSlot, History>,
+    topics: HashMap<TopicId, Topic>,
+    by_range: HashMap<KeyRange, TopicId>,
+    index: Index<TopicId>,
+    /// Topics with events that their bound holds back.
+    held: BTreeSet<TopicId>,
+    watchers: HashMap<WatcherId, Watcher>,
+    /// Watchers that have a chase: woken by everything.
+    chasing: BTreeSet<WatcherId>,
+    chases: HashMap<ChaseId, WatcherId>,
+    streams: HashMap<StreamId, Ready>,
+    /// Streams that wait for a bound: woken by everything.
+    restless: BTreeSet<StreamId>,
+    signals: Signals,
+    last_id: u64,
+}
+
+/// What a stream has to look at.
+#[derive(Debug, Default)]
+struct Ready {
+    watchers: VecDeque<WatcherId>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Watcher {
+    stream: StreamId,
+    topic: TopicId,
+    /// Everything up to here was taken.
+    pub(crate) cursor: UnifiedRev,
+    chases: Vec<Chase>,
+    /// Whether it stands in its stream's list.
+    is_ready: bool,
+    /// The history that it needs is gone below this `u`.
+    compacted: Option<UnifiedRev>,
+}
+
+impl Watcher {
+    pub(crate) fn chase(&self, slot: StoreSlot) -> Option<&Chase> {
+        self.chases.iter().find(|chase| chase.slot == slot)
+    }
+}
+
+impl Hub {
+    /// A hub whose stores have delivered everything up to `frontiers`.
+    #[must_use]
+    pub fn new(
+        routes: Routes,
+        bounds: Bounds,
+        frontiers: impl IntoIterator<Item = (StoreSlot, StoreRev)>,
+    ) -> Self {
+        let frontiers = frontiers.into_iter();
+        Self {
+            bounds,
+            routes,
+            histories: frontiers
+                .map(|(slot, delivered)| (slot, History::after(delivered)))
+                .collect(),
+            topics: HashMap::new(),
+            by_range: HashMap::new(),
+            index: Index::default(),
+            held: BTreeSet::new(),
+            watchers: HashMap::new(),
+            chasing: BTreeSet::new(),
+            chases: HashMap::new(),
+            streams: HashMap::new(),
+            restless: BTreeSet::new(),
+            signals: Signals::default(),
+            last_id: 0,
+        }
+    }
+
+    /// What there is to do since the last time.
+    #[must_use]
+    pub fn signals(&mut self) -> Signals {
+        std::mem::take(&mut self.signals)
+    }
+
+    /// The last revision that a store's watch has delivered.
+    #[must_use]
+    pub fn delivered(&self, slot: StoreSlot) -> Option<StoreRev> {
+        self.histories.get(&slot).map(|history| history.delivered)
+    }
+
+    fn next_id(&mut self) -> u64 {
+        self.last_id += 1;
+        self.last_id
+    }
+
+    pub(crate) fn open_stream(&mut self) -> StreamId {
+        let id = StreamId(self.next_id());
+        self.streams.insert(id, Ready::default());
+        id
+    }
+
+    pub(crate) fn close_stream(&mut self, stream: StreamId) {
+        self.streams.remove(&stream);
+        self.restless.remove(&stream);
+        self.signals.woken.remove(&stream);
+    }
+
+    /// Whether the stream waits for a bound to move.
+    pub(crate) fn set_restless(&mut self, stream: StreamId, restless: bool) {
+        if restless {
+            self.restless.insert(stream);
+        } else {
+            self.restless.remove(&stream);
+        }
+    }
+
+    /// The stores of a range's span.
+    pub(crate) fn span(&self, range: &KeyRange) -> Vec<StoreSlot> {
+        self.routes.span(range)
+    }
+
+    /// Adds a watcher that has everything up to `cursor`.
+    pub(crate) fn watch(
+        &mut self,
+        stream: StreamId,
+        range: &KeyRange,
+        cursor: UnifiedRev,
+    ) -> WatcherId {
+        let topic = match self.by_range.get(range) {
+            Some(topic) => *topic,
+            None => self.open_topic(range),
+        };
+        let id = WatcherId(self.next_id());
+        if let Some(topic) = self.topics.get_mut(&topic) {
+            topic.watchers.insert(id);
+        }
+        let watcher = Watcher {
+            stream,
+            topic,
+            cursor,
+            chases: Vec::new(),
+            is_ready: false,
+            compacted: None,
+        };
+        self.watchers.insert(id, watcher);
+        self.wake(id);
+        id
+    }
+
+    fn open_topic(&mut self, range: &KeyRange) -> TopicId {
+        let id = TopicId(self.next_id());
+        let span = self.routes.span(range);
+        let span = span.into_iter().filter_map(|slot| {
+            let history = self.histories.get(&slot)?;
+            Some((slot, history.delivered))
+        });
+        let topic = Topic::new(range.clone(), span);
+        self.topics.insert(id, topic);
+        self.by_range.insert(range.clone(), id);
+        self.index.insert(range, id);
+        id
+    }
+
+    /// Removes a watcher, and what only it needed.
+    pub(crate) fn unwatch(&mut self, id: WatcherId) {
+        let Some(watcher) = self.watchers.remove(&id) else {
+            return;
+        };
+        for chase in watcher.chases {
+            self.end_chase(chase.id);
+        }
+        self.chasing.remove(&id);
+        let Some(topic) = self.topics.get_mut(&watcher.topic) else {
+            return;
+        };
+        topic.watchers.remove(&id);
+        if topic.watchers.is_empty() {
+            let range = topic.range.clone();
+            self.topics.remove(&watcher.topic);
+            self.by_range.remove(&range);
+            self.index.remove(&range, watcher.topic);
+            self.held.remove(&watcher.topic);
+        }
+    }
+
+    /// Has the watcher looked at.
+    fn wake(&mut self, id: WatcherId) {
+        let Some(watcher) = self.watchers.get_mut(&id) else {
+            return;
+        };
+        if !watcher.is_ready {
+            let Some(ready) = self.streams.get_mut(&watcher.stream) else {
+                return;
+            };
+            watcher.is_ready = true;
+            ready.watchers.push_back(id);
+        }
+        self.signals.woken.insert(watcher.stream);
+    }
+
+    /// Those that wait for something that may have come with anything.
+    fn wake_restless(&mut self) {
+        for id in self.chasing.clone() {
+            self.wake(id);
+        }
+        self.signals.woken.extend(&self.restless);
+    }
+
+    fn route_is(&self, slot: StoreSlot) -> impl Fn(&[u8]) -> bool {
+        move |key| self.routes.route(key) == Some(slot)
+    }
+}
+
+/// A shared group, where a client can see something of it.
+type Placed = Option<Arc<crate::event::PlacedGroup>>;

@@ -1,0 +1,209 @@
+//! What the stores' watches deliver: into the histories, to the topics, to those that wait.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use keyloom_ledger::{StoreRev, StoreSlot, UnifiedRev};
+
+use super::{Hub, Placed};
+use crate::{Group, Places, TopicId, event::PlacedGroup};
+
+/// Why delivered revisions cannot be taken: the caller is wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TakeError {
+    #[error("no such store: {0}")]
+    Store(StoreSlot),
+    #[error("revision {0} is not in the ledger")]
+    NotOrdered(StoreRev),
+    #[error("revision {0} was delivered before")]
+    Repeated(StoreRev),
+}
+
+impl Hub {
+    /// Takes whole revisions of a store, in order. The ledger covers them already.
+    ///
+    /// # Errors
+    /// Where it does not, or where they were delivered before. What came before them is taken.
+    pub fn take(
+        &mut self,
+        slot: StoreSlot,
+        groups: Vec<Group>,
+        places: &dyn Places,
+    ) -> Result<(), TakeError> {
+        let mut touched = BTreeSet::new();
+        let mut taken = Ok(());
+        for group in groups {
+            taken = self.take_one(slot, group, places, &mut touched);
+            if taken.is_err() {
+                break;
+            }
+        }
+        self.trim(slot);
+        self.release(touched, places);
+        self.wake_restless();
+        taken
+    }
+
+    fn take_one(
+        &mut self,
+        slot: StoreSlot,
+        group: Group,
+        places: &dyn Places,
+        touched: &mut BTreeSet<TopicId>,
+    ) -> Result<(), TakeError> {
+        let revision = group.revision;
+        let history = self.histories.get(&slot).ok_or(TakeError::Store(slot))?;
+        if revision <= history.delivered {
+            return Err(TakeError::Repeated(revision));
+        }
+        let placed = self.place(slot, group, places)?;
+        if let Some(placed) = &placed {
+            let topics = self.topics_of(placed);
+            for id in &topics {
+                if let Some(topic) = self.topics.get_mut(id) {
+                    topic.push(placed);
+                }
+            }
+            touched.extend(topics);
+        }
+        if let Some(history) = self.histories.get_mut(&slot) {
+            history.delivered = revision;
+            placed.into_iter().for_each(|placed| history.push(placed));
+        }
+        Ok(())
+    }
+
+    /// Gives a group its place, without the keys that do not live on the store.
+    pub(super) fn place(
+        &self,
+        slot: StoreSlot,
+        mut group: Group,
+        places: &dyn Places,
+    ) -> Result<Placed, TakeError> {
+        let lives_here = self.route_is(slot);
+        group.events.retain(|event| lives_here(&event.key));
+        if group.events.is_empty() {
+            return Ok(None);
+        }
+        let revision = group.revision;
+        let unified = places
+            .unified(slot, revision)
+            .ok_or(TakeError::NotOrdered(revision))?;
+        let placed = PlacedGroup::new(slot, revision, unified, group.events);
+        Ok(Some(Arc::new(placed)))
+    }
+
+    /// The topics that hold a key of the group, each once.
+    fn topics_of(&self, group: &PlacedGroup) -> Vec<TopicId> {
+        let mut topics = Vec::new();
+        for event in &group.events {
+            self.index.find(&event.raw.key, &mut topics);
+        }
+        topics.sort_unstable();
+        topics.dedup();
+        topics
+    }
+
+    /// Lets the oldest groups go where there are too many.
+    fn trim(&mut self, slot: StoreSlot) {
+        while let Some(history) = self.histories.get_mut(&slot)
+            && let Some(dropped) = history.overflow(&self.bounds)
+        {
+            for id in self.topics_of(&dropped) {
+                let topic = self.topics.get_mut(&id);
+                if topic.is_some_and(|topic| topic.forget(slot, dropped.revision)) {
+                    self.wake_all(id);
+                }
+            }
+        }
+    }
+
+    fn wake_all(&mut self, topic: TopicId) {
+        let watchers = self.topics.get(&topic).map(|topic| topic.watchers.clone());
+        for watcher in watchers.into_iter().flatten() {
+            self.wake(watcher);
+        }
+    }
+
+    /// Tells the watchers of what their bound lets through now.
+    fn release(&mut self, mut topics: BTreeSet<TopicId>, places: &dyn Places) {
+        topics.append(&mut self.held);
+        let mut frontiers = Frontiers::default();
+        for id in topics {
+            let Some(topic) = self.topics.get_mut(&id) else {
+                continue;
+            };
+            let span = topic.span();
+            let mut bound = frontiers.head(places);
+            for slot in span {
+                if let Some(history) = self.histories.get(&slot) {
+                    bound = bound.min(frontiers.of(slot, history.delivered, places));
+                }
+            }
+            let news = topic.tell(bound);
+            if topic.is_held(bound) {
+                self.held.insert(id);
+            }
+            if news {
+                self.wake_all(id);
+            }
+        }
+    }
+
+    /// The place where a store's own watch wants to go on is compacted: its history begins at `at`,
+    /// which the ledger covers. Cancels the watchers that miss something, and gives the floor to
+    /// raise; `None` where nothing is missed. The watch goes on above [`Hub::delivered`].
+    pub fn compacted(
+        &mut self,
+        slot: StoreSlot,
+        at: StoreRev,
+        places: &dyn Places,
+    ) -> Option<UnifiedRev> {
+        let last_lost = StoreRev::new(at.get() - 1);
+        let history = self.histories.get_mut(&slot)?;
+        if last_lost <= history.delivered {
+            return None;
+        }
+        *history = crate::history::History::after(last_lost);
+        let floor = floor_of(slot, at, places);
+        for topic in self.topics.values_mut() {
+            topic.forget(slot, last_lost);
+        }
+        let ids: Vec<_> = self.watchers.keys().copied().collect();
+        for id in ids {
+            self.cancel_below(id, slot, last_lost, floor, places);
+        }
+        let all = self.topics.keys().copied().collect();
+        self.release(all, places);
+        self.wake_restless();
+        Some(floor)
+    }
+}
+
+/// The first `u` at which a store that has history from `at` on can be watched.
+pub(super) fn floor_of(slot: StoreSlot, at: StoreRev, places: &dyn Places) -> UnifiedRev {
+    // The first of its revisions from there on that a client can see, or whatever comes next.
+    let below = places.below_next(slot, StoreRev::new(at.get() - 1));
+    UnifiedRev::new(below.get().saturating_add(1))
+}
+
+/// What was asked of the ledger in one go.
+#[derive(Default)]
+struct Frontiers {
+    head: Option<UnifiedRev>,
+    stores: Vec<(StoreSlot, UnifiedRev)>,
+}
+
+impl Frontiers {
+    fn head(&mut self, places: &dyn Places) -> UnifiedRev {
+        *self.head.get_or_insert_with(|| places.head())
+    }
+
+    fn of(&mut self, slot: StoreSlot, delivered: StoreRev, places: &dyn Places) -> UnifiedRev {
+        if let Some((_, known)) = self.stores.iter().find(|(other, _)| *other == slot) {
+            return *known;
+        }
+        let below_next = places.below_next(slot, delivered);
+        self.stores.push((slot, below_next));
+        below_next
+    }
+}

@@ -1,0 +1,24 @@
+//! A load generator for etcd endpoints: what it sends, what it measures, what it prints.
+//!
+//! The way of a run: [`cli`] reads what is asked for, [`run`] interleaves rounds over the targets,
+//! [`round`] drives the clients of one round at the pace of [`pace`], [`workload`] says what each
+//! client sends and checks every answer, [`stats`] and [`report`] make the table and the JSON.
+//! [`compare`] starts peers of its own and puts them side by side.
+//!
+//! It speaks only the wire, over its own thin client ([`connection`]), so that the machine's time
+//! goes to what is measured.
+
+pub mod cli;
+mod run;
+mod round;
+mod pace;
+mod workload;
+mod keyspace;
+mod request;
+mod connection;
+mod endpoint;
+mod process;
+mod stats;
+mod report;
+mod progress;
+mod compare;

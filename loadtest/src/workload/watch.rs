@@ -1,0 +1,255 @@
+//! Watchers on everything that is written, and writes at a rate: how long an event takes from its
+//! write to each watcher, and whether all of them arrive, once, and in order.
+//!
+//! The delay counts from when the write was due: it is what somebody waits who wrote and looks for
+//! the effect. The value of each write says when that was.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicI64, AtomicU64, Ordering},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use bytes::Bytes;
+use keyloom_etcd_api::{
+    Rpc,
+    etcdserverpb::{RangeResponse, WatchResponse},
+    wire::peek_header,
+};
+use prost::Message as _;
+use tokio::{
+    task::JoinSet,
+    time::{Duration, Instant, sleep_until, timeout_at},
+};
+
+use crate::{
+    connection::{Connection, Streams},
+    keyspace::{Resource, end_of, value},
+    pace::{Clock, Pace},
+    process::Process,
+    request::{Request, watch},
+    round::{Load, Meter, Tally, describe},
+    stats::Figures,
+};
+
+/// What the tasks of a round share.
+#[derive(Debug)]
+struct Shared {
+    clock: Clock,
+    /// Acknowledged writes.
+    written: AtomicU64,
+    /// The highest revision of one.
+    newest: AtomicI64,
+    /// Events that watchers have received, all together.
+    delivered: AtomicU64,
+}
+
+/// Runs one round.
+///
+/// # Errors
+/// Where a write fails, and where an event is missing, comes twice or out of order.
+pub(crate) async fn watch_round(
+    connections: &[Connection],
+    load: &Load,
+    processes: &[Process],
+) -> Result<Figures> {
+    let first = connections.first().context("no connection")?;
+    let start = revision(first).await? + 1;
+    let mut watchers = JoinSet::new();
+    let mut streams = Vec::new();
+    for (_, connection) in (0..load.watchers).zip(connections.iter().cycle()) {
+        streams.push(open(connection, start).await?);
+    }
+    let shared = Arc::new(Shared {
+        clock: Clock::new(Instant::now(), load.warmup, load.duration),
+        written: AtomicU64::new(0),
+        newest: AtomicI64::new(0),
+        delivered: AtomicU64::new(0),
+    });
+    for stream in streams {
+        watchers.spawn(watcher(stream, Arc::clone(&shared)));
+    }
+    let pace = Pace::new(shared.clock, load.rate, load.most);
+    let mut writers = JoinSet::new();
+    for (number, connection) in (0..load.clients).zip(connections.iter().cycle()) {
+        let (pace, shared) = (Arc::clone(&pace), Arc::clone(&shared));
+        let connection = connection.clone();
+        writers.spawn(writer(number, load.clone(), connection, pace, shared));
+    }
+    sleep_until(shared.clock.begin).await;
+    let meter = Meter::start(processes, shared.delivered.load(Ordering::Relaxed))?;
+    let mut tally = Tally::default();
+    let patience = shared.clock.end + load.patience;
+    timeout_at(patience, gather(&mut writers, &mut tally))
+        .await
+        .context("an answer is missing")??;
+    let figures = meter.stop(shared.delivered.load(Ordering::Relaxed))?;
+    complete(&shared, watchers, load, figures, tally).await
+}
+
+/// Waits until every watcher has every event, and puts the figures together.
+async fn complete(
+    shared: &Shared,
+    mut watchers: JoinSet<Result<Tally>>,
+    load: &Load,
+    mut figures: Figures,
+    mut tally: Tally,
+) -> Result<Figures> {
+    let written = shared.written.load(Ordering::Relaxed);
+    let expected = written * load.watchers as u64;
+    let patience = Instant::now() + load.patience;
+    while shared.delivered.load(Ordering::Relaxed) < expected {
+        // A watcher ends by itself only where something is wrong.
+        if let Some(ended) = watchers.try_join_next() {
+            ended.context("a watcher's task")??;
+        }
+        let delivered = shared.delivered.load(Ordering::Relaxed);
+        ensure!(
+            Instant::now() < patience,
+            "{delivered} events of {expected} were delivered"
+        );
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // The next event that a watcher waits for never comes: the end of the round ends it.
+    let delivered = shared.delivered.load(Ordering::Relaxed);
+    ensure!(delivered == expected, "{delivered} events, not {expected}");
+    shared.newest.store(i64::MAX, Ordering::Relaxed);
+    while let Some(ended) = watchers.join_next().await {
+        for (kind, latencies) in ended.context("a watcher's task")??.kinds {
+            tally.kinds.entry(kind).or_default().add(&latencies);
+        }
+    }
+    describe(&tally, &mut figures);
+    #[expect(clippy::cast_precision_loss, reason = "a count of one round")]
+    figures.insert("events".to_owned(), expected as f64);
+    Ok(figures)
+}
+
+async fn gather(writers: &mut JoinSet<Result<Tally>>, tally: &mut Tally) -> Result<()> {
+    while let Some(writer) = writers.join_next().await {
+        for (kind, latencies) in writer.context("a writer's task")??.kinds {
+            tally.kinds.entry(kind).or_default().add(&latencies);
+        }
+    }
+    Ok(())
+}
+
+async fn revision(connection: &Connection) -> Result<i64> {
+    let get = Request::get(&Bytes::from(Resource::Watched.prefix()));
+    let answer = RangeResponse::decode(connection.unary(get.rpc, get.frame).await?)?;
+    Ok(answer
+        .header
+        .context("an answer without a header")?
+        .revision)
+}
+
+async fn open(connection: &Connection, start: i64) -> Result<Streams> {
+    let prefix = Resource::Watched.prefix();
+    let create = watch(prefix.clone().into(), end_of(&prefix), start);
+    let mut stream = connection.stream(Rpc::Watch, create).await?;
+    let created = WatchResponse::decode(stream.next().await?)?;
+    ensure!(
+        created.created && !created.canceled,
+        "not created: {}",
+        created.cancel_reason
+    );
+    Ok(stream)
+}
+
+async fn writer(
+    number: usize,
+    load: Load,
+    connection: Connection,
+    pace: Arc<Pace>,
+    shared: Arc<Shared>,
+) -> Result<Tally> {
+    let mut tally = Tally::default();
+    let space = load.shape.keyspace;
+    let mut turn = number;
+    while let Some(due) = pace.next().await {
+        turn += 1;
+        let namespace = Resource::Watched.namespace(turn % space.namespaces);
+        let key: Bytes = format!("{namespace}writer-{number:05}").into();
+        let put = Request::put(&key, &stamped(&key, due, shared.clock, space.value_size));
+        let answer = connection.unary(put.rpc, put.frame).await.context("put")?;
+        let header = peek_header(&answer)?.context("an answer without a header")?;
+        shared.newest.fetch_max(header.revision, Ordering::Relaxed);
+        shared.written.fetch_add(1, Ordering::Relaxed);
+        if shared.clock.measures(due) {
+            tally.record("put", due.elapsed());
+        }
+    }
+    Ok(tally)
+}
+
+async fn watcher(mut stream: Streams, shared: Arc<Shared>) -> Result<Tally> {
+    let mut tally = Tally::default();
+    let mut last = 0;
+    loop {
+        let answer = tokio::select! {
+            answer = stream.next() => answer?,
+            () = ended(&shared) => return Ok(tally),
+        };
+        let answer = WatchResponse::decode(answer)?;
+        ensure!(!answer.canceled, "cancelled: {}", answer.cancel_reason);
+        let now = Instant::now();
+        for event in &answer.events {
+            let kv = event.kv.as_ref().context("an event without a key")?;
+            let revision = kv.mod_revision;
+            ensure!(revision > last, "revision {revision} after {last}");
+            last = revision;
+            let due = due(&kv.value, shared.clock)?;
+            if shared.clock.measures(due) {
+                tally.record("delivery", now.saturating_duration_since(due));
+            }
+        }
+        let count = answer.events.len() as u64;
+        shared.delivered.fetch_add(count, Ordering::Relaxed);
+    }
+}
+
+/// Until the round is over.
+async fn ended(shared: &Shared) {
+    while shared.newest.load(Ordering::Relaxed) != i64::MAX {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// A value that says when its write was due: microseconds since the start, then filling.
+fn stamped(key: &[u8], due: Instant, clock: Clock, size: usize) -> Bytes {
+    let since = due.saturating_duration_since(clock.start).as_micros();
+    let stamp = format!("{since:016}");
+    let filling = value(key, size.saturating_sub(stamp.len()));
+    [stamp.as_bytes(), &filling].concat().into()
+}
+
+fn due(value: &[u8], clock: Clock) -> Result<Instant> {
+    let stamp = value
+        .get(..16)
+        .and_then(|stamp| std::str::from_utf8(stamp).ok());
+    let Some(Ok(micros)) = stamp.map(str::parse) else {
+        bail!("a value that was not written here");
+    };
+    Ok(clock.start + Duration::from_micros(micros))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_says_when_its_write_was_due() {
+        let clock = Clock::new(Instant::now(), Duration::ZERO, Duration::from_secs(1));
+        let then = clock.start + Duration::from_micros(1_234_567);
+        let value = stamped(b"key", then, clock, 64);
+        assert_eq!(value.len(), 64);
+        assert_eq!(due(&value, clock).unwrap(), then);
+        assert_eq!(
+            stamped(b"key", then, clock, 1).len(),
+            16,
+            "the stamp at least"
+        );
+        assert!(due(b"short", clock).is_err());
+        assert!(due(b"0000000000000x00", clock).is_err());
+    }
+}

@@ -1,0 +1,237 @@
+//! The program: from options to listeners, and back down again.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
+use keyloom_store::environment::{Dial, Random};
+use prometheus_client::registry::Registry;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{error, info, warn};
+
+use crate::{
+    admin,
+    instance::{self, Instance},
+    listen::{self, Accept, Limits, Listen, ListenUrl, TlsFiles},
+    metrics::Metrics,
+    stack::{Extras, stack},
+    stores, topology_file,
+};
+
+/// How long calls may go on after the program was told to end.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// Between two looks at whether the instance still owns its ledger.
+const WATCH: Duration = Duration::from_millis(200);
+
+/// What an operator asked for.
+#[derive(Clone, Debug)]
+pub struct ServeOptions {
+    pub topology: Option<PathBuf>,
+    pub endpoint: Option<String>,
+    pub listen: Vec<ListenUrl>,
+    pub admin: Option<ListenUrl>,
+    pub advertise: Vec<String>,
+    pub tls: TlsFiles,
+    /// How long a successor waits after this instance was last seen.
+    pub term: Duration,
+}
+
+/// What the program takes from outside.
+#[derive(Clone, Debug)]
+pub struct Environment {
+    pub dial: Arc<dyn Dial>,
+    pub listen: Arc<dyn Listen>,
+    pub random: Arc<dyn Random>,
+}
+
+/// Told what a supervisor or a test waits for.
+pub type Announce = Box<dyn Fn(&str) + Send>;
+
+/// Serves until `stop` is cancelled.
+///
+/// # Errors
+/// Where it cannot start, and where it lost its ledger to another instance.
+pub async fn serve(
+    options: ServeOptions,
+    environment: Environment,
+    announce: Announce,
+    stop: CancellationToken,
+) -> Result<()> {
+    let topology = topology_file::load(options.topology.as_deref(), options.endpoint.clone())?;
+    let mut registry = Registry::default();
+    let metrics = Arc::new(Metrics::register(&mut registry));
+    let opened = stores::open(&topology, &environment, &mut registry).await?;
+    let files = opened.files();
+    let shared = Arc::new(admin::Shared::new(registry, opened.health));
+    let admin = serve_admin(&options, &environment, &shared, &announce).await?;
+    // The ledger is kept until the last call is answered.
+    let keep = CancellationToken::new();
+    let instance_options = instance::Options {
+        random: Arc::clone(&environment.random),
+        term: options.term,
+    };
+    let started = tokio::select! {
+        started = Instance::start(topology, opened.stores, instance_options, keep.clone()) => started?,
+        () = stop.cancelled() => return Ok(()),
+    };
+    let instance = Arc::new(started);
+    shared.ready(Arc::clone(&instance));
+    let ended = answer_calls(&options, &environment, &instance, metrics, &announce, &stop).await;
+    shared.release();
+    admin.end().await;
+    finish(instance, &keep).await;
+    stores::Opened::close(files).await;
+    ended
+}
+
+/// Opens the listeners, which are there only while calls can be answered: a client that finds
+/// nobody goes on to the next endpoint.
+async fn answer_calls(
+    options: &ServeOptions,
+    environment: &Environment,
+    instance: &Arc<Instance>,
+    metrics: Arc<Metrics>,
+    announce: &Announce,
+    stop: &CancellationToken,
+) -> Result<()> {
+    let listeners = bind(options, environment).await?;
+    instance.advertise(advertised(options, &listeners)?);
+    let calls = listen_all(listeners, instance, metrics, stop, announce)?;
+    announce("ready");
+    let ended = watch(instance, stop).await;
+    stop.cancel();
+    instance.services.stopping.cancel();
+    calls.close();
+    if tokio::time::timeout(DRAIN, calls.wait()).await.is_err() {
+        warn!("calls were still open after {DRAIN:?}; they are cut off");
+    }
+    ended
+}
+
+struct Admin {
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Admin {
+    async fn end(self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+async fn serve_admin(
+    options: &ServeOptions,
+    environment: &Environment,
+    shared: &Arc<admin::Shared>,
+    announce: &Announce,
+) -> Result<Admin> {
+    let admin = Admin {
+        tasks: TaskTracker::new(),
+        stop: CancellationToken::new(),
+    };
+    if let Some(url) = &options.admin {
+        let listener = environment.listen.listen(url.address.clone()).await;
+        let listener = listener.with_context(|| format!("listening on {url}"))?;
+        announce(&format!("admin on http://{}", listener.address()?));
+        admin.tasks.spawn(admin::serve(
+            listener,
+            Arc::clone(shared),
+            admin.stop.clone(),
+        ));
+    }
+    Ok(admin)
+}
+
+/// Waits for the end; losing the ledger is one.
+async fn watch(instance: &Instance, stop: &CancellationToken) -> Result<()> {
+    loop {
+        if let Err(why) = instance.alive() {
+            error!(why, "this instance answers no more");
+            anyhow::bail!("the ledger is lost: {why}");
+        }
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            () = tokio::time::sleep(WATCH) => {}
+        }
+    }
+}
+
+async fn finish(instance: Arc<Instance>, keep: &CancellationToken) {
+    keep.cancel();
+    match Arc::try_unwrap(instance) {
+        Ok(instance) => instance.stop().await,
+        Err(_) => error!("a task still holds the instance; the next start recovers"),
+    }
+}
+
+struct Bound {
+    url: ListenUrl,
+    listener: Box<dyn Accept>,
+    tls: Option<TlsAcceptor>,
+}
+
+async fn bind(options: &ServeOptions, environment: &Environment) -> Result<Vec<Bound>> {
+    ensure!(
+        !options.listen.is_empty(),
+        "no address to listen on: give --listen"
+    );
+    let mut bound = Vec::new();
+    for url in &options.listen {
+        let tls = if url.tls {
+            Some(listen::server_config(&options.tls)?.into())
+        } else {
+            None
+        };
+        if tls.is_none() && !url.is_local() {
+            warn!(%url, "clients on the network are served without TLS");
+        }
+        let listener = environment.listen.listen(url.address.clone()).await;
+        let listener = listener.with_context(|| format!("listening on {url}"))?;
+        let url = ListenUrl {
+            address: listener.address()?,
+            tls: url.tls,
+        };
+        bound.push(Bound { url, listener, tls });
+    }
+    Ok(bound)
+}
+
+fn advertised(options: &ServeOptions, bound: &[Bound]) -> Result<Vec<String>> {
+    if options.advertise.is_empty() {
+        return Ok(bound.iter().map(|bound| bound.url.to_string()).collect());
+    }
+    for url in &options.advertise {
+        url.parse::<ListenUrl>()
+            .context("--advertise-client-urls")?;
+    }
+    Ok(options.advertise.clone())
+}
+
+fn listen_all(
+    listeners: Vec<Bound>,
+    instance: &Arc<Instance>,
+    metrics: Arc<Metrics>,
+    stop: &CancellationToken,
+    announce: &Announce,
+) -> Result<TaskTracker> {
+    let (_reporter, health) = tonic_health::server::health_reporter();
+    let watched = Arc::downgrade(instance);
+    let ready = move || {
+        watched
+            .upgrade()
+            .is_some_and(|instance| instance.ready().is_ok())
+    };
+    let extras = Extras::new(health, ready)?;
+    let stack = stack(Arc::clone(&instance.services), extras, metrics);
+    let tasks = TaskTracker::new();
+    for Bound { url, listener, tls } in listeners {
+        announce(&format!("serving on {url}"));
+        info!(%url, "serving");
+        let (stack, stop) = (stack.clone(), stop.clone());
+        tasks.spawn(listen::serve(listener, tls, stack, Limits::default(), stop));
+    }
+    Ok(tasks)
+}

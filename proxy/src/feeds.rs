@@ -1,0 +1,214 @@
+//! The hub at work: one task per store reads the store's own watch, one per chase catches a slow
+//! or late watcher up; client streams are told when there is something for them.
+//!
+//! Invariants:
+//! 1. What a store's watch delivers goes to the hub only after the ledger covers it, and, for the
+//!    default store, after it is known which revisions are Keyloom's own ([`Merged::settle`]).
+//! 2. The hub's lock is held for one call, never across an await; the ledger's lock is taken inside
+//!    it, never the other way round.
+//! 3. A task ends with the token of [`Feeding`], whoever else holds the feeds.
+
+mod chase;
+mod follow;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
+use keyloom_etcd_api::Rpc;
+use keyloom_hub::{Bounds, ChaseId, Feed, FeedError, Hub, Routes, StreamId, TakeError};
+use keyloom_ledger::{StoreRev, StoreSlot};
+use keyloom_store::{Answers, CallError};
+use parking_lot::Mutex;
+use tokio::sync::{Notify, Semaphore};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::{
+    order::{Answered, Merged, Order, OrderError},
+    world::{Member, World},
+};
+
+/// How many revisions of a store the hub reads again at start, so that clients that come back to a
+/// restarted Keyloom find what they missed.
+const PRIMED: i64 = 1000;
+
+/// Between two attempts to open a store's watch.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// How many chases read one store at once.
+const CHASES: usize = 8;
+
+/// The feeds, which end with it.
+#[derive(Debug)]
+pub(crate) struct Feeding {
+    pub(crate) feeds: Arc<Feeds>,
+    _stop: DropGuard,
+}
+
+#[derive(Debug)]
+pub(crate) struct Feeds {
+    state: Mutex<State>,
+    order: Arc<Order>,
+    members: BTreeMap<StoreSlot, Member>,
+    /// What each store had when it was first followed: nobody watched anything below.
+    begun: BTreeMap<StoreSlot, StoreRev>,
+    chasing: BTreeMap<StoreSlot, Semaphore>,
+    stop: CancellationToken,
+}
+
+#[derive(Debug)]
+struct State {
+    hub: Hub,
+    streams: HashMap<StreamId, Arc<Notify>>,
+    chases: HashMap<ChaseId, Arc<Notify>>,
+}
+
+/// Why a store's watch ended.
+#[derive(Debug, thiserror::Error)]
+enum FeedEnd {
+    #[error(transparent)]
+    Call(#[from] CallError),
+    #[error(transparent)]
+    Feed(#[from] FeedError),
+    #[error(transparent)]
+    Order(#[from] OrderError),
+    #[error(transparent)]
+    Take(#[from] TakeError),
+    #[error("the store ended the watch: {0}")]
+    Ended(String),
+}
+
+impl Feeding {
+    /// Begins to follow every store; `None` with one store, whose watches pass through.
+    pub(crate) fn start(
+        order: &Arc<Order>,
+        world: &World,
+        stop: &CancellationToken,
+    ) -> Option<Self> {
+        let Order::Merged(merged) = &**order else {
+            return None;
+        };
+        let stop = stop.child_token();
+        let members: BTreeMap<_, _> = world
+            .stores()
+            .map(|member| (member.slot, member.clone()))
+            .collect();
+        let frontiers = members.keys().map(|slot| {
+            let primed = merged.frontier(*slot).get() - PRIMED;
+            (*slot, StoreRev::new(primed.max(StoreRev::FIRST.get())))
+        });
+        let slots = world.members.iter().map(|member| member.slot);
+        let routes = Routes::new(world.topology.clone(), slots);
+        let state = State {
+            hub: Hub::new(routes, Bounds::default(), frontiers),
+            streams: HashMap::new(),
+            chases: HashMap::new(),
+        };
+        let feeds = Arc::new(Feeds {
+            state: Mutex::new(state),
+            order: Arc::clone(order),
+            begun: members
+                .keys()
+                .map(|slot| (*slot, merged.frontier(*slot)))
+                .collect(),
+            chasing: members
+                .keys()
+                .map(|slot| (*slot, Semaphore::new(CHASES)))
+                .collect(),
+            members,
+            stop: stop.clone(),
+        });
+        for member in feeds.members.values() {
+            tokio::spawn(follow::follow(Arc::clone(&feeds), member.clone()));
+        }
+        Some(Self {
+            feeds,
+            _stop: stop.drop_guard(),
+        })
+    }
+}
+
+impl Feeds {
+    /// One call to the hub, and whatever it asks for.
+    pub(crate) fn with<T>(
+        self: &Arc<Self>,
+        call: impl FnOnce(&mut Hub, &Merged) -> T,
+    ) -> Option<T> {
+        let Order::Merged(order) = &*self.order else {
+            return None;
+        };
+        let mut state = self.state.lock();
+        let result = call(&mut state.hub, order);
+        let signals = state.hub.signals();
+        let resumed = signals.resumed.iter().filter_map(|id| state.chases.get(id));
+        let woken = signals.woken.iter().filter_map(|id| state.streams.get(id));
+        for notify in woken.chain(resumed) {
+            notify.notify_one();
+        }
+        for need in signals.needs {
+            let notify = Arc::new(Notify::new());
+            state.chases.insert(need.chase, Arc::clone(&notify));
+            if let Some(member) = self.members.get(&need.slot) {
+                tokio::spawn(chase::chase(
+                    Arc::clone(self),
+                    member.clone(),
+                    need.chase,
+                    notify,
+                ));
+            }
+        }
+        Some(result)
+    }
+
+    /// Has a client stream told when there is something for it.
+    pub(crate) fn tell(&self, stream: StreamId, notify: Arc<Notify>) {
+        self.state.lock().streams.insert(stream, notify);
+    }
+
+    pub(crate) fn forget(&self, stream: StreamId) {
+        self.state.lock().streams.remove(&stream);
+    }
+
+    /// Opens the watch of a feed.
+    async fn open(&self, member: &Member, feed: &Feed) -> Result<Answers, FeedEnd> {
+        self.merged()?.admit(member.slot)?;
+        // The watch is open as long as its requests are not at an end.
+        let requests = stream::iter([feed.request()]).chain(stream::pending::<Bytes>());
+        Ok(member.store.stream(Rpc::Watch, requests.boxed()).await?)
+    }
+
+    fn merged(&self) -> Result<&Merged, OrderError> {
+        match &*self.order {
+            Order::Merged(order) => Ok(order),
+            Order::Native => Err(OrderError::Stopped("there is one store".to_owned())),
+        }
+    }
+
+    /// Believes only the cluster that joined the ledger.
+    fn recognise(&self, member: &Member, cluster_id: u64) -> Result<(), OrderError> {
+        if cluster_id == member.cluster_id {
+            return Ok(());
+        }
+        let error = OrderError::Stranger {
+            known: member.cluster_id,
+            answered: cluster_id,
+        };
+        self.merged()?.shut_out(member.slot, error.clone());
+        Err(error)
+    }
+
+    /// Waits until the ledger covers a revision.
+    async fn settle(&self, slot: StoreSlot, revision: StoreRev) -> Result<(), OrderError> {
+        let answered = Answered {
+            slot,
+            revision,
+            wrote: false,
+            known: None,
+        };
+        self.merged()?.settle(answered).await.map(drop)
+    }
+}

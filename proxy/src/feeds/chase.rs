@@ -1,0 +1,81 @@
+//! Catches one watcher up from a store's own history.
+//!
+//! While the watcher is slow the store's watch is closed: a chase that waits holds no place among
+//! those that may read at once, so that two cannot wait for each other.
+
+use std::sync::Arc;
+
+use futures_util::StreamExt as _;
+use keyloom_hub::{ChaseId, Feed, Flow, Step};
+use keyloom_ledger::StoreRev;
+use tokio::{sync::Notify, time::sleep};
+use tracing::debug;
+
+use super::{FeedEnd, Feeds, PAUSE};
+use crate::world::Member;
+
+pub(super) async fn chase(feeds: Arc<Feeds>, member: Member, id: ChaseId, changed: Arc<Notify>) {
+    let stop = feeds.stop.clone();
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = until_done(&feeds, &member, id, &changed) => {}
+    }
+    feeds.state.lock().chases.remove(&id);
+}
+
+async fn until_done(feeds: &Arc<Feeds>, member: &Member, id: ChaseId, changed: &Notify) {
+    loop {
+        match feeds.with(|hub, _| hub.chase_flow(id)) {
+            None | Some(Flow::Done) => return,
+            Some(Flow::Pause) => changed.notified().await,
+            Some(Flow::Continue(after)) => {
+                let read = tokio::select! {
+                    read = read(feeds, member, id, after) => read,
+                    // Nobody needs it any more, perhaps.
+                    () = changed.notified() => Ok(()),
+                };
+                if let Err(error) = read {
+                    debug!(store = member.name, %error, "catching up was interrupted");
+                    sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+/// Reads until the chase is over, must wait, or its watch ends.
+async fn read(
+    feeds: &Arc<Feeds>,
+    member: &Member,
+    id: ChaseId,
+    after: StoreRev,
+) -> Result<(), FeedEnd> {
+    let places = feeds.chasing.get(&member.slot);
+    let _place = match places {
+        Some(places) => places.acquire().await.ok(),
+        None => None,
+    };
+    let mut feed = Feed::after(after);
+    let mut answers = feeds.open(member, &feed).await?;
+    while let Some(answer) = answers.next().await {
+        let taken = feed.take(&answer?)?;
+        feeds.recognise(member, taken.header.cluster_id)?;
+        match taken.step {
+            Step::Groups(groups) => {
+                let Some(last) = groups.last() else { continue };
+                feeds.settle(member.slot, last.revision).await?;
+                let flow = feeds.with(|hub, order| hub.chase_take(id, groups, order));
+                if !matches!(flow.transpose()?, Some(Flow::Continue(_))) {
+                    return Ok(());
+                }
+            }
+            Step::Compacted(begin) => {
+                feeds.settle(member.slot, begin).await?;
+                feeds.with(|hub, order| hub.chase_compacted(id, begin, order));
+                return Ok(());
+            }
+            Step::Ended(reason) => return Err(FeedEnd::Ended(reason)),
+        }
+    }
+    Err(FeedEnd::Ended("without a word".to_owned()))
+}

@@ -1,0 +1,164 @@
+//! One Keyloom over stores that are already there, without listeners: what the program serves, and
+//! what tests of the whole stack drive.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use keyloom_etcd_api::Rpc;
+use keyloom_store::{Store, environment::Random};
+use keyloom_topology::{DeleteRangeOverStores, Topology};
+use tokio::{task::JoinHandle, time::Instant};
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+use crate::{
+    order::{self, Begin, Order, Term},
+    services::{Context, Services, Settings},
+};
+
+/// How long a status waits for a store.
+const STATUS_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long the last write of the ledger may take.
+const LAST_WRITE: Duration = Duration::from_secs(5);
+
+/// Why an instance did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The topology names other stores than were given.
+    #[error("the topology has {topology} stores, {given} were given")]
+    Stores { topology: usize, given: usize },
+    /// The ledger and the stores do not fit together.
+    #[error(transparent)]
+    Order(#[from] order::BeginError),
+    /// It was told to stop before the stores had answered, or before the term was free.
+    #[error("stopped before it could serve")]
+    Stopped,
+}
+
+/// What an instance takes besides topology and stores.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub random: Arc<dyn Random>,
+    /// How long a successor waits after this instance was last seen; with one store there is none.
+    pub term: Duration,
+}
+
+/// A running Keyloom.
+#[derive(Debug)]
+pub struct Instance {
+    pub(crate) services: Arc<Services>,
+    stop: CancellationToken,
+    keeping: Option<JoinHandle<()>>,
+}
+
+impl Instance {
+    /// Asks every store where it stands, restores or starts the ledger, and serves from then on.
+    /// Stores are in the order of the topology's; one that does not answer is asked until it does
+    /// or `stop` is cancelled.
+    ///
+    /// # Errors
+    /// [`StartError`], which says what to mend.
+    pub async fn start(
+        topology: Topology,
+        stores: Vec<Arc<dyn Store>>,
+        options: Options,
+        stop: CancellationToken,
+    ) -> Result<Self, StartError> {
+        let specs = topology.stores();
+        if specs.len() != stores.len() {
+            return Err(StartError::Stores {
+                topology: specs.len(),
+                given: stores.len(),
+            });
+        }
+        let refuse_split_deletes =
+            topology.delete_range_over_stores() == DeleteRangeOverStores::Refuse;
+        let begin = Begin {
+            stores: specs
+                .iter()
+                .map(|spec| spec.name.clone())
+                .zip(stores)
+                .collect(),
+            topology,
+            random: options.random,
+            term: Term(options.term),
+            stop: stop.clone(),
+        };
+        let begun = tokio::select! {
+            begun = order::begin(begin) => begun?,
+            () = stop.cancelled() => return Err(StartError::Stopped),
+        };
+        let settings = Settings {
+            refuse_split_deletes,
+            status_timeout: STATUS_TIMEOUT,
+        };
+        let (keeper, keeping) = begun.keeper.unzip();
+        let services = Services::new(begun.world, begun.order, begun.identity, settings, keeper);
+        Ok(Self {
+            services: Arc::new(services),
+            stop,
+            keeping,
+        })
+    }
+
+    /// Answers one unary call.
+    ///
+    /// # Errors
+    /// The status that a client gets.
+    pub async fn unary(
+        &self,
+        rpc: Rpc,
+        message: Bytes,
+        deadline: Option<Instant>,
+    ) -> Result<Bytes, Status> {
+        Ok(self
+            .services
+            .unary(rpc, message, Context { deadline })
+            .await?)
+    }
+
+    /// Tells clients of the member list where to come.
+    pub fn advertise(&self, client_urls: Vec<String>) {
+        // The first one stands: listeners are opened once.
+        let _again = self.services.client_urls.set(client_urls);
+    }
+
+    /// Whether an answer may leave now.
+    ///
+    /// # Errors
+    /// Why it may not.
+    pub fn ready(&self) -> Result<(), String> {
+        match &*self.services.order {
+            Order::Native => Ok(()),
+            Order::Merged(order) => order.may_leave().map_err(|error| error.to_string()),
+        }
+    }
+
+    /// Whether the instance can ever answer again.
+    ///
+    /// # Errors
+    /// What stopped it.
+    pub fn alive(&self) -> Result<(), String> {
+        match &*self.services.order {
+            Order::Native => Ok(()),
+            Order::Merged(order) => order.stopped().map_or(Ok(()), Err),
+        }
+    }
+
+    /// Ends at once and writes nothing more, as if the process had been killed.
+    pub fn abort(self) {
+        if let Some(keeping) = &self.keeping {
+            keeping.abort();
+        }
+    }
+
+    /// Writes the rest of the ledger and ends. Nothing is answered any more.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        if let Some(keeping) = self.keeping {
+            // Its result is logged by the task itself; after this time the next start recovers.
+            drop(tokio::time::timeout(LAST_WRITE, keeping).await);
+        }
+    }
+}

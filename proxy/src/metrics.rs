@@ -1,0 +1,87 @@
+//! The metrics of the endpoint, registered on a registry that is passed in.
+
+use std::time::Duration;
+
+use keyloom_etcd_api::Rpc;
+use prometheus_client::{
+    encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder},
+    metrics::{
+        counter::Counter,
+        family::Family,
+        histogram::{Histogram, exponential_buckets},
+    },
+    registry::Registry,
+};
+use tonic::Code;
+
+/// Counts and durations of the calls that clients make.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    calls: Family<CallLabels, Counter>,
+    durations: Family<RpcLabels, Histogram, fn() -> Histogram>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CallLabels {
+    rpc: RpcLabel,
+    code: CodeLabel,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RpcLabels {
+    rpc: RpcLabel,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct RpcLabel(Rpc);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct CodeLabel(Code);
+
+impl EncodeLabelValue for RpcLabel {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> std::fmt::Result {
+        self.0.name().encode(encoder)
+    }
+}
+
+impl EncodeLabelValue for CodeLabel {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> std::fmt::Result {
+        format!("{:?}", self.0).as_str().encode(encoder)
+    }
+}
+
+impl Metrics {
+    pub(crate) fn register(registry: &mut Registry) -> Self {
+        // 64 µs, a forwarded call on loopback, to about 17 s, past any sensible deadline.
+        let durations: Family<RpcLabels, Histogram, fn() -> Histogram> =
+            Family::new_with_constructor(|| Histogram::new(exponential_buckets(64e-6, 2.0, 19)));
+        let metrics = Self {
+            calls: Family::default(),
+            durations,
+        };
+        registry.register(
+            "keyloom_proxy_calls",
+            "Calls of clients",
+            metrics.calls.clone(),
+        );
+        registry.register(
+            "keyloom_proxy_call_duration_seconds",
+            "From a call's arrival to the head of its answer",
+            metrics.durations.clone(),
+        );
+        metrics
+    }
+
+    pub(crate) fn called(&self, rpc: Rpc, code: Code, took: Duration) {
+        let rpc = RpcLabel(rpc);
+        self.calls
+            .get_or_create(&CallLabels {
+                rpc,
+                code: CodeLabel(code),
+            })
+            .inc();
+        self.durations
+            .get_or_create(&RpcLabels { rpc })
+            .observe(took.as_secs_f64());
+    }
+}

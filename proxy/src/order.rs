@@ -1,0 +1,37 @@
+//! The unified revision as the services see it.
+//!
+//! With one store the order is the store's own and nothing is rewritten ([`Order::Native`]). With
+//! several, the ledger orders what the stores' answers reveal ([`Order::Merged`]).
+//!
+//! Invariants of the merged order:
+//! 1. An answer leaves only after the ledger covers the store revision that it carries.
+//! 2. While one of Keyloom's own writes is in flight its revision is unknown, so an answer of the
+//!    default store that is newer than the ledger waits: the revision in between must not be given
+//!    a place that a client can see.
+//! 3. No unified revision above the persisted reservation leaves.
+//! 4. A store that answered below what the ledger had when it was asked is shut out: it lost data.
+
+mod keeper;
+mod outward;
+mod inward;
+mod places;
+mod start;
+mod state;
+mod term;
+
+pub(crate) use inward::Inward;
+pub(crate) use keeper::{Keeper, reserved_prefix};
+pub(crate) use outward::{Native, Outward};
+pub use start::BeginError;
+pub(crate) use start::{Begin, begin};
+pub(crate) use state::{Answered, Merged, OrderError, Settled, Snapshot};
+pub(crate) use term::Term;
+
+/// Who orders the revisions that clients see.
+#[derive(Debug)]
+pub(crate) enum Order {
+    /// The only store: `u = r`, and Keyloom writes nothing of its own.
+    Native,
+    /// The ledger.
+    Merged(Box<Merged>),
+}

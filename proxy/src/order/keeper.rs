@@ -1,0 +1,83 @@
+//! Keeps the ledger in the default store: Keyloom's own, hidden writes.
+//!
+//! One write is in flight at a time, each compared with the one before, so that of a write whose
+//! answer was lost it can always be found out whether it happened:
+//!
+//! ```text
+//!             answered            no answer              compare holds: the lost one never lands
+//!   idle ────────────────► idle      │  ┌──────────────► written
+//!     └── send ── in flight ─────────┴─ uncertain ── send the same again
+//!                    │                                │ compare fails, the stamp is ours: written
+//!                    └── compare fails ───────────────┴ compare fails, another's stamp: lost
+//! ```
+//!
+//! While a write is in flight or uncertain, answers of the default store that are newer than the
+//! ledger wait (`Merged::settle`). `lost` stops the instance: another one owns the ledger.
+
+mod task;
+mod write;
+
+use bytes::Bytes;
+use keyloom_ledger::UnifiedRev;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::failure::Failure;
+
+pub(crate) use task::{Start, start};
+pub(super) use write::{Outcome, Records, Stamp, record_of, settle, stamp_key, transaction};
+
+/// How far ahead unified revisions are reserved: minutes at a hundred thousand writes a second.
+pub(crate) const RESERVED_AHEAD: i64 = 1 << 24;
+
+/// The keys that belong to Keyloom. No call of a client can see or write them.
+pub(crate) const RESERVED_PREFIX: &[u8] = b"/_keyloom/";
+
+/// Asks the keeper.
+#[derive(Clone, Debug)]
+pub(crate) struct Keeper {
+    requests: mpsc::Sender<Wish>,
+}
+
+/// Something that must be written before its caller goes on.
+#[derive(Debug)]
+pub(super) struct Wish {
+    /// A compaction to record, besides what the ledger holds already.
+    compaction: Option<UnifiedRev>,
+    recorded: oneshot::Sender<()>,
+}
+
+impl Keeper {
+    /// Records that nothing below `at` is readable any more.
+    ///
+    /// # Errors
+    /// Where it was not written; it may or may not be recorded later.
+    pub(crate) async fn compact(&self, at: UnifiedRev) -> Result<(), Failure> {
+        self.wish(Some(at)).await
+    }
+
+    /// Writes what the ledger holds now.
+    ///
+    /// # Errors
+    /// Where it was not written; it may or may not be later.
+    pub(crate) async fn record(&self) -> Result<(), Failure> {
+        self.wish(None).await
+    }
+
+    async fn wish(&self, compaction: Option<UnifiedRev>) -> Result<(), Failure> {
+        let (recorded, answer) = oneshot::channel();
+        let ended = || Failure::Stopped("the ledger could not be written".to_owned());
+        self.requests
+            .send(Wish {
+                compaction,
+                recorded,
+            })
+            .await
+            .map_err(|_| ended())?;
+        answer.await.map_err(|_| ended())
+    }
+}
+
+/// The reserved prefix, as a key.
+pub(crate) fn reserved_prefix() -> Bytes {
+    Bytes::from_static(RESERVED_PREFIX)
+}

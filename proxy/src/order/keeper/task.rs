@@ -1,0 +1,205 @@
+//! The task that writes the ledger's tail a few times a second.
+
+use std::{sync::Arc, time::Duration};
+
+use keyloom_ledger::{Mark, Seal, StoreRev, UnifiedRev};
+use keyloom_store::Store;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, MissedTickBehavior, interval},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, warn};
+
+use super::{
+    Keeper, RESERVED_AHEAD, Wish,
+    write::{Outcome, Records, Stamp, settle, transaction},
+};
+use crate::order::{Order, state::Merged, term::Term};
+
+/// Between two writes of the tail, where there is something to write.
+const EVERY: Duration = Duration::from_millis(250);
+
+/// Wishes that wait for the keeper; a further one waits at the caller.
+const WAITING: usize = 64;
+
+/// What the keeper begins with.
+#[derive(Debug)]
+pub(crate) struct Start {
+    pub(crate) order: Arc<Order>,
+    /// The default store.
+    pub(crate) store: Arc<dyn Store>,
+    /// What is persisted already.
+    pub(crate) mark: Mark,
+    /// The revision of the last own write; 0 where there is none.
+    pub(crate) after: StoreRev,
+    /// Tells this instance's writes from all others'.
+    pub(crate) nonce: u64,
+    pub(crate) term: Term,
+}
+
+/// Writes the ledger once, so that what is answered from now on is covered by a reservation, and
+/// then keeps it until `stop` is cancelled; the last write then says that the end was clean.
+///
+/// # Errors
+/// Where the first write did not happen.
+pub(crate) async fn start(
+    start: Start,
+    stop: CancellationToken,
+) -> Result<(Keeper, tokio::task::JoinHandle<()>), String> {
+    let Start {
+        order,
+        store,
+        mark,
+        after,
+        nonce,
+        term,
+    } = start;
+    let mut task = Task {
+        order,
+        store,
+        mark,
+        after,
+        nonce,
+        term,
+        writes: 0,
+        renewed: Instant::now(),
+    };
+    while !task.flush(false).await? {}
+    let (requests, inbox) = mpsc::channel(WAITING);
+    let running = tokio::spawn(task.run(inbox, stop));
+    Ok((Keeper { requests }, running))
+}
+
+struct Task {
+    order: Arc<Order>,
+    store: Arc<dyn Store>,
+    mark: Mark,
+    after: StoreRev,
+    nonce: u64,
+    term: Term,
+    writes: u64,
+    /// When the last write that happened was sent.
+    renewed: Instant,
+}
+
+impl Task {
+    async fn run(mut self, mut inbox: mpsc::Receiver<Wish>, stop: CancellationToken) {
+        let order = Arc::clone(&self.order);
+        let Order::Merged(merged) = &*order else {
+            return;
+        };
+        let mut ticks = interval(EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let wish = tokio::select! {
+                () = stop.cancelled() => break,
+                _ = ticks.tick() => None,
+                () = merged.nudge.notified() => None,
+                Some(wish) = inbox.recv() => Some(wish),
+            };
+            if let Some(at) = wish.as_ref().and_then(|wish| wish.compaction) {
+                merged.change(|inner| inner.ledger.compact(at));
+            }
+            if wish.is_none() && !self.is_due(merged) {
+                continue;
+            }
+            match self.flush_all(false).await {
+                Ok(()) => {
+                    if let Some(wish) = wish {
+                        // The caller may have gone away; what it wished is recorded all the same.
+                        let _gone = wish.recorded.send(());
+                    }
+                }
+                Err(error) => warn!(%error, "the ledger could not be written; trying again"),
+            }
+            if merged.stopped().is_some() {
+                return;
+            }
+        }
+        // What the last write does not hold must not leave any more.
+        merged.stop("this instance ends");
+        if let Err(error) = self.flush_all(true).await {
+            error!(%error, "the ledger's last write failed; the next start recovers");
+        }
+    }
+
+    /// Whether there is something that a crash would lose, the reservation is half used, or the
+    /// term wants renewing.
+    fn is_due(&self, merged: &Merged) -> bool {
+        let inner = merged.ledger();
+        let left = inner.reserved.get() - inner.ledger.head().get();
+        inner.ledger.needs_flush(&self.mark)
+            || left < RESERVED_AHEAD / 2
+            || self.renewed.elapsed() >= self.term.renewal()
+    }
+
+    async fn flush_all(&mut self, clean: bool) -> Result<(), String> {
+        while !self.flush(clean).await? {}
+        Ok(())
+    }
+
+    /// One own write. `true` when everything is written.
+    async fn flush(&mut self, clean: bool) -> Result<bool, String> {
+        let order = Arc::clone(&self.order);
+        let Order::Merged(merged) = &*order else {
+            return Ok(true);
+        };
+        let (flush, reserved) = merged.change(|inner| {
+            let reserved = UnifiedRev::new(inner.ledger.head().get() + RESERVED_AHEAD);
+            let seal = Seal {
+                reserved,
+                clean,
+                ..Seal::default()
+            };
+            inner.own_write = true;
+            (inner.ledger.flush(&self.mark, &seal), reserved)
+        });
+        let puts = flush
+            .puts
+            .into_iter()
+            .map(|(name, record)| (name, record.into()))
+            .collect();
+        let records = Records {
+            puts,
+            deletes: flush.deletes,
+        };
+        self.writes += 1;
+        let clean = clean && flush.complete;
+        let stamp = Stamp {
+            nonce: self.nonce,
+            write: self.writes,
+            clean,
+        }
+        .encode();
+        let message = transaction(&records, self.after, &stamp);
+        let sent = Instant::now();
+        let patience = self.term.renewal();
+        match settle(self.store.as_ref(), message, &stamp, patience).await {
+            Outcome::Written(revision) => {
+                let until = sent + self.term.safe();
+                merged.change(|inner| {
+                    inner.ledger.hide(revision);
+                    inner.own_write = false;
+                    // A change that came while this was on its way is not in it.
+                    inner.must_record = inner.ledger.must_flush(&flush.mark);
+                    inner.reserved = reserved;
+                    inner.until = until;
+                });
+                self.renewed = sent;
+                self.after = revision;
+                self.mark = flush.mark;
+                Ok(flush.complete)
+            }
+            Outcome::NotWritten(error) => {
+                merged.change(|inner| inner.own_write = false);
+                Err(error.to_string())
+            }
+            Outcome::Lost => {
+                let why = "another instance has written it; only one can own it";
+                merged.stop(why);
+                Err(why.to_owned())
+            }
+        }
+    }
+}

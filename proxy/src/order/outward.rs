@@ -1,0 +1,119 @@
+//! Revisions on their way to a client: the store's own to unified.
+
+use keyloom_etcd_api::wire::{Header, Place, Rewrite};
+use keyloom_ledger::{StoreRev, StoreSlot};
+use parking_lot::RwLockReadGuard;
+
+use super::state::{Inner, Merged, Settled};
+use crate::identity::Identity;
+
+/// Translates the revisions of one answer.
+pub(crate) struct Outward<'a> {
+    inner: RwLockReadGuard<'a, Inner>,
+    identity: &'a Identity,
+    slot: StoreSlot,
+    settled: Option<Settled>,
+    unknown: Option<i64>,
+}
+
+impl std::fmt::Debug for Outward<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Outward")
+            .field("slot", &self.slot)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'a> Outward<'a> {
+    /// For the answer that was given its place as `settled`.
+    pub(crate) fn answer(order: &'a Merged, identity: &'a Identity, settled: Settled) -> Self {
+        let slot = settled.slot;
+        Self {
+            inner: order.ledger(),
+            identity,
+            slot,
+            settled: Some(settled),
+            unknown: None,
+        }
+    }
+
+    /// For keys that a store gave at a revision that the ledger already covers.
+    pub(crate) fn keys(order: &'a Merged, identity: &'a Identity, slot: StoreSlot) -> Self {
+        Self {
+            inner: order.ledger(),
+            identity,
+            slot,
+            settled: None,
+            unknown: None,
+        }
+    }
+
+    /// A revision in the answer that the ledger does not have, which no answer of a working store
+    /// can hold.
+    pub(crate) fn unknown(&self) -> Option<i64> {
+        self.unknown
+    }
+
+    fn header_revision(&self, revision: i64) -> i64 {
+        match self.settled {
+            Some(settled) if settled.revision.get() == revision => settled.unified.get(),
+            // The inner answer of a transaction, from before its own write.
+            _ => self
+                .inner
+                .ledger
+                .below_next(self.slot, StoreRev::new(revision))
+                .get(),
+        }
+    }
+}
+
+impl Rewrite for Outward<'_> {
+    fn header(&mut self, header: Header) -> Header {
+        if header.revision == 0 {
+            return header;
+        }
+        let revision = self.header_revision(header.revision);
+        // Inner answers of a transaction have a header that only holds a revision.
+        if header.cluster_id == 0 {
+            return Header { revision, ..header };
+        }
+        self.identity.header(revision)
+    }
+
+    fn revision(&mut self, place: Place, revision: i64) -> i64 {
+        if revision <= 0 || place != Place::Exact {
+            return revision;
+        }
+        match self
+            .inner
+            .ledger
+            .unified(self.slot, StoreRev::new(revision))
+        {
+            Some(unified) => unified.get(),
+            None => {
+                self.unknown = Some(revision);
+                revision
+            }
+        }
+    }
+}
+
+/// Rewrites answers of the only store: its revisions are the unified ones, its member is not ours.
+#[derive(Debug)]
+pub(crate) struct Native<'a>(pub(crate) &'a Identity);
+
+impl Rewrite for Native<'_> {
+    fn header(&mut self, header: Header) -> Header {
+        if header.member_id == 0 {
+            return header;
+        }
+        Header {
+            member_id: self.0.member_id(),
+            ..header
+        }
+    }
+
+    fn revision(&mut self, _: Place, revision: i64) -> i64 {
+        revision
+    }
+}

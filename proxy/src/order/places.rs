@@ -1,0 +1,48 @@
+//! The order as the hub sees it. Each question takes the ledger's lock for itself: what the hub
+//! asks only ever grows.
+
+use keyloom_hub::Places;
+use keyloom_ledger::{StoreRev, StoreSlot, UnifiedRev};
+
+use super::state::Merged;
+
+impl Places for Merged {
+    /// What is not reserved yet may not leave.
+    fn head(&self) -> UnifiedRev {
+        let inner = self.ledger();
+        inner.ledger.head().min(inner.reserved)
+    }
+
+    fn below_next(&self, slot: StoreSlot, r: StoreRev) -> UnifiedRev {
+        self.ledger().ledger.below_next(slot, r)
+    }
+
+    fn unified(&self, slot: StoreSlot, r: StoreRev) -> Option<UnifiedRev> {
+        self.ledger().ledger.unified(slot, r)
+    }
+
+    fn store_at(&self, slot: StoreSlot, u: UnifiedRev) -> StoreRev {
+        self.ledger().ledger.store_at(slot, u)
+    }
+
+    fn floor(&self, slot: StoreSlot) -> UnifiedRev {
+        self.ledger().ledger.floor(slot)
+    }
+
+    fn compacted(&self) -> UnifiedRev {
+        self.ledger().ledger.compacted()
+    }
+}
+
+impl Merged {
+    /// The last revision of a store that has its place.
+    pub(crate) fn frontier(&self, slot: StoreSlot) -> StoreRev {
+        self.ledger().ledger.frontier(slot)
+    }
+
+    /// The store's history begins at `floor`.
+    pub(crate) fn raise_floor(&self, slot: StoreSlot, floor: UnifiedRev) {
+        self.change(|inner| inner.ledger.raise_floor(slot, floor));
+        self.nudge.notify_one();
+    }
+}

@@ -1,0 +1,424 @@
+//! The order at start: native with one store, or the ledger, new or restored.
+
+mod returning;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use futures_util::future::join_all;
+use keyloom_etcd_api::KeyRange;
+use keyloom_ledger::{
+    AddStoreError, HEAD, Ledger, Mark, Order as Recovered, RecoverError, Recovery, RestoreError,
+    Restored, StoreRev, StoreSlot, StoreStart, recover,
+};
+use keyloom_store::{Store, environment::Random};
+use keyloom_topology::{StoreIndex, Topology};
+use tokio::{task::JoinHandle, time::timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::{
+    Order,
+    keeper::{self, Keeper, record_of, reserved_prefix},
+    state::Merged,
+    term::{self, Taken, Term},
+};
+use crate::{
+    identity::Identity,
+    probe::{self, Found},
+    world::{Member, World},
+};
+use returning::Returning;
+
+/// How long a start waits for a store that the ledger knows; then the others serve without it.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Why the ledger and the stores do not fit together.
+#[derive(Debug, thiserror::Error)]
+pub enum BeginError {
+    /// The ledger in the default store cannot be used as it is.
+    #[error("the ledger in the default store cannot be read")]
+    Restore(#[from] RestoreError),
+    /// A store lost revisions.
+    #[error(
+        "store \"{name}\" is at revision {found}, below {known} which the ledger has of it: a store \
+         that was restored or replaced cannot rejoin under its old name"
+    )]
+    WentBack {
+        name: String,
+        known: StoreRev,
+        found: StoreRev,
+    },
+    #[error("the ledger cannot be recovered")]
+    Recover(#[source] RecoverError),
+    /// Another cluster answers under a name that the ledger knows.
+    #[error(
+        "store \"{name}\" was cluster {known:x} when it joined, and cluster {found:x} answers now: \
+         restore its endpoint, or give the new cluster a name of its own"
+    )]
+    Stranger {
+        name: String,
+        known: u64,
+        found: u64,
+    },
+    /// Keys of that store would be lost to clients.
+    #[error(
+        "store \"{0}\" is in the ledger and not in the topology: its keys would vanish. Put its \
+         backend back"
+    )]
+    Missing(String),
+    #[error("store \"{name}\" cannot join the ledger: {error}")]
+    Join { name: String, error: AddStoreError },
+    #[error("the topology has no store")]
+    NoStore,
+    /// The ledger could not be written.
+    #[error("the ledger cannot be written to the default store: {0}")]
+    Write(String),
+}
+
+/// What the order begins with.
+#[derive(Debug)]
+pub(crate) struct Begin {
+    pub(crate) topology: Topology,
+    /// In the order of the topology's stores.
+    pub(crate) stores: Vec<(String, Arc<dyn Store>)>,
+    pub(crate) random: Arc<dyn Random>,
+    pub(crate) term: Term,
+    pub(crate) stop: CancellationToken,
+}
+
+/// What the services begin with.
+#[derive(Debug)]
+pub(crate) struct Begun {
+    pub(crate) world: Arc<World>,
+    pub(crate) order: Arc<Order>,
+    pub(crate) identity: Arc<Identity>,
+    pub(crate) keeper: Option<(Keeper, JoinHandle<()>)>,
+}
+
+/// Takes the term, restores or starts the order, and persists what comes out.
+pub(crate) async fn begin(begin: Begin) -> Result<Begun, BeginError> {
+    let Begin {
+        topology,
+        stores,
+        random,
+        term,
+        stop,
+    } = begin;
+    let first = stores.first().cloned().ok_or(BeginError::NoStore)?;
+    let default = probe::until_answered(first).await;
+    if default.records.is_empty()
+        && let Some(found) = alone(&stores, &default).await
+    {
+        return Ok(native(topology, found));
+    }
+    let taken = term::take(default.store.as_ref(), random.next(), term).await;
+    // Only now nobody else writes: what the stores say from here on is what there is.
+    let mut found = ask_all(stores, taken.at > StoreRev::new(0)).await;
+    let restored = restored(&mut found, taken).await?;
+    let (topology, found) = one_store_per_cluster(topology, found);
+    let identity = identity_of(&found)?;
+    let placed = match restored {
+        Some(restored) => recovered(restored, &found, taken)?,
+        None => start(&found),
+    };
+    let topology = topology.with_reserved(Some(KeyRange::prefix(reserved_prefix())));
+    let order = Arc::new(Order::Merged(Box::new(Merged::new(placed.ledger))));
+    let world = Arc::new(World {
+        topology,
+        members: members(&found, &placed.slots),
+        generation: 0,
+    });
+    let kept = keeper::Start {
+        order: Arc::clone(&order),
+        store: default.store,
+        mark: placed.mark,
+        after: placed.after,
+        nonce: random.next(),
+        term,
+    };
+    let (keeper, task) = keeper::start(kept, stop.clone())
+        .await
+        .map_err(BeginError::Write)?;
+    let returning = Returning {
+        order: &order,
+        keeper: &keeper,
+        stop,
+    };
+    returning.of(&found, &placed.slots);
+    Ok(Begun {
+        world,
+        order,
+        identity,
+        keeper: Some((keeper, task)),
+    })
+}
+
+/// The stores, where all of them are one cluster.
+async fn alone(stores: &[(String, Arc<dyn Store>)], default: &Found) -> Option<Vec<Found>> {
+    if stores.len() == 1 {
+        return Some(vec![default.clone()]);
+    }
+    let asked = stores.iter().cloned().map(probe::until_answered);
+    let found = join_all(asked).await;
+    let one = found
+        .iter()
+        .all(|found| found.cluster_id == default.cluster_id);
+    one.then_some(found)
+}
+
+fn native(topology: Topology, found: Vec<Found>) -> Begun {
+    info!("one store: revisions are its own");
+    let (topology, found) = one_store_per_cluster(topology, found);
+    let slots = vec![StoreSlot::DEFAULT; found.len()];
+    let first = found.first();
+    let (cluster_id, term) = first.map_or((0, 0), |found| (found.cluster_id, found.raft_term));
+    Begun {
+        world: Arc::new(World {
+            topology,
+            members: members(&found, &slots),
+            generation: 0,
+        }),
+        order: Arc::new(Order::Native),
+        identity: Arc::new(Identity::new(cluster_id, term)),
+        keeper: None,
+    }
+}
+
+/// Asks every store. Where there is a ledger, a store other than the default one may stay away.
+async fn ask_all(stores: Vec<(String, Arc<dyn Store>)>, has_ledger: bool) -> Vec<Found> {
+    let asked = stores
+        .into_iter()
+        .enumerate()
+        .map(|(index, store)| async move {
+            if index == 0 || !has_ledger {
+                return probe::until_answered(store).await;
+            }
+            let absent = Found::absent(&store);
+            timeout(PATIENCE, probe::until_answered(store))
+                .await
+                .unwrap_or(absent)
+        });
+    join_all(asked).await
+}
+
+fn identity_of(found: &[Found]) -> Result<Arc<Identity>, BeginError> {
+    let first = found.first().ok_or(BeginError::NoStore)?;
+    Ok(Arc::new(Identity::new(first.cluster_id, first.raft_term)))
+}
+
+fn members(found: &[Found], slots: &[StoreSlot]) -> Vec<Member> {
+    let members = found.iter().zip(slots).enumerate();
+    members
+        .map(|(index, (found, slot))| Member {
+            is_alias: found.same_as != index,
+            name: found.name.clone(),
+            store: Arc::clone(&found.store),
+            slot: *slot,
+            cluster_id: found.cluster_id,
+        })
+        .collect()
+}
+
+/// Backends on one cluster are one store: they share its revisions.
+fn one_store_per_cluster(topology: Topology, mut found: Vec<Found>) -> (Topology, Vec<Found>) {
+    let mut first_of: BTreeMap<u64, usize> = BTreeMap::new();
+    let mut same = Vec::new();
+    for (index, found) in found.iter_mut().enumerate() {
+        found.same_as = match found.answered {
+            true => *first_of.entry(found.cluster_id).or_insert(index),
+            false => index,
+        };
+        if found.same_as != index {
+            warn!(
+                store = found.name,
+                "this backend and one before it are one cluster"
+            );
+            same.push((store_index(found.same_as), store_index(index)));
+        }
+    }
+    (topology.with_same_store(&same), found)
+}
+
+/// A topology has fewer stores than an index can count.
+fn store_index(index: usize) -> StoreIndex {
+    StoreIndex(u16::try_from(index).unwrap_or(u16::MAX))
+}
+
+/// The stores that are not another one under a second name.
+fn distinct(found: &[Found]) -> impl Iterator<Item = &Found> {
+    found
+        .iter()
+        .enumerate()
+        .filter(|(index, found)| found.same_as == *index)
+        .map(|(_, found)| found)
+}
+
+/// A ledger over stores, and what of it is persisted.
+struct Placed {
+    ledger: Ledger,
+    mark: Mark,
+    /// The revision of the last own write.
+    after: StoreRev,
+    /// In the order of the stores.
+    slots: Vec<StoreSlot>,
+}
+
+/// Rule 4: the ledger starts at the largest revision that a store has.
+fn start(found: &[Found]) -> Placed {
+    let stores: Vec<_> = distinct(found)
+        .map(|found| StoreStart {
+            name: found.name.clone(),
+            cluster_id: found.cluster_id,
+            at: found.revision,
+        })
+        .collect();
+    let ledger = Ledger::start(&stores);
+    info!(
+        head = ledger.head().get(),
+        stores = found.len(),
+        "a new ledger"
+    );
+    let slots = slots_of(&ledger, found);
+    Placed {
+        ledger,
+        mark: Mark::new(),
+        after: StoreRev::new(0),
+        slots,
+    }
+}
+
+/// The ledger as it was written, if there is one; absent stores are given the cluster that it
+/// knows of them, and one that it does not know is waited for.
+async fn restored(found: &mut [Found], taken: Taken) -> Result<Option<Restored>, BeginError> {
+    if taken.at == StoreRev::new(0) {
+        return Ok(None);
+    }
+    let kvs = found
+        .first()
+        .map(|found| found.records.as_slice())
+        .unwrap_or_default();
+    let records: Vec<_> = kvs
+        .iter()
+        .filter_map(|kv| Some((record_of(&kv.key)?, &kv.value[..])))
+        .collect();
+    let head = kvs.iter().find(|kv| record_of(&kv.key) == Some(HEAD));
+    let head = head.map_or(StoreRev::new(0), |kv| StoreRev::new(kv.mod_revision));
+    let mut restored = Ledger::restore(&records, head)?;
+    // Taking the term is a write of Keyloom's own that no record knows of; so is one before it that
+    // was taken and never served from.
+    restored
+        .hidden
+        .extend([taken.before, taken.at].into_iter().filter(|at| *at > head));
+    restored.hidden.dedup();
+    info!(
+        head = restored.ledger.head().get(),
+        clean = restored.clean,
+        "the ledger is restored"
+    );
+    for absent in found.iter_mut().filter(|found| !found.answered) {
+        let slot = restored.ledger.slot(&absent.name);
+        match slot.and_then(|slot| restored.ledger.store(slot)) {
+            Some(store) => absent.cluster_id = store.cluster_id,
+            None => {
+                let asked = (absent.name.clone(), Arc::clone(&absent.store));
+                *absent = probe::until_answered(asked).await;
+            }
+        }
+    }
+    Ok(Some(restored))
+}
+
+fn recovered(restored: Restored, found: &[Found], taken: Taken) -> Result<Placed, BeginError> {
+    fits(&restored.ledger, found)?;
+    let observed: Vec<_> = distinct(found)
+        .filter(|found| found.answered)
+        .filter_map(|found| Some((restored.ledger.slot(&found.name)?, found.revision)))
+        .collect();
+    let names: Vec<_> = restored
+        .ledger
+        .stores()
+        .map(|(slot, store)| (slot, store.name.clone()))
+        .collect();
+    let recovery = recover(restored, &observed).map_err(|error| not_recovered(error, names))?;
+    report(&recovery);
+    let (mut ledger, mark) = (recovery.ledger, recovery.mark);
+    for found in distinct(found).filter(|found| found.answered) {
+        if ledger.slot(&found.name).is_none() {
+            let (name, cluster_id) = (&found.name, found.cluster_id);
+            ledger
+                .add_store(name, cluster_id, found.revision)
+                .map_err(|error| BeginError::Join {
+                    name: name.clone(),
+                    error,
+                })?;
+            info!(store = name, "a store joined the ledger");
+        }
+    }
+    let slots = slots_of(&ledger, found);
+    Ok(Placed {
+        ledger,
+        mark,
+        after: taken.at,
+        slots,
+    })
+}
+
+fn not_recovered(error: RecoverError, names: Vec<(StoreSlot, String)>) -> BeginError {
+    let RecoverError::WentBack(back) = error else {
+        return BeginError::Recover(error);
+    };
+    let name = names.into_iter().find(|(slot, _)| *slot == back.slot);
+    BeginError::WentBack {
+        name: name.map_or_else(|| back.slot.to_string(), |(_, name)| name),
+        known: back.known,
+        found: back.found,
+    }
+}
+
+/// Whether the stores are those that the ledger knows.
+fn fits(ledger: &Ledger, found: &[Found]) -> Result<(), BeginError> {
+    for (_, store) in ledger.stores().filter(|(_, store)| !store.retired) {
+        let Some(found) = found.iter().find(|found| found.name == store.name) else {
+            return Err(BeginError::Missing(store.name.clone()));
+        };
+        if found.answered && store.cluster_id != 0 && store.cluster_id != found.cluster_id {
+            return Err(BeginError::Stranger {
+                name: store.name.clone(),
+                known: store.cluster_id,
+                found: found.cluster_id,
+            });
+        }
+    }
+    Ok(())
+}
+
+fn report(recovery: &Recovery) {
+    let ledger = &recovery.ledger;
+    let head = ledger.head().get();
+    let names = |slots: &[StoreSlot]| -> Vec<String> {
+        slots
+            .iter()
+            .filter_map(|slot| ledger.store(*slot))
+            .map(|store| store.name.clone())
+            .collect()
+    };
+    match recovery.order {
+        Recovered::Lost { .. } => warn!(
+            head, stores = ?names(&recovery.raised),
+            "the end was not clean and the order of the last writes is lost: readers of these \
+             stores list again"
+        ),
+        order => info!(?order, head, "the order is known"),
+    }
+    if !recovery.absent.is_empty() {
+        warn!(stores = ?names(&recovery.absent), "these stores do not answer; the others serve");
+    }
+}
+
+fn slots_of(ledger: &Ledger, found: &[Found]) -> Vec<StoreSlot> {
+    found
+        .iter()
+        .filter_map(|same| found.get(same.same_as))
+        .map(|store| ledger.slot(&store.name).unwrap_or(StoreSlot::DEFAULT))
+        .collect()
+}

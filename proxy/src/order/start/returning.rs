@@ -1,0 +1,87 @@
+//! Stores that did not answer at start: asked until they do, and only then let in.
+//!
+//! While the order of the last writes was lost, nobody can say where such a store's own last writes
+//! belong; when it returns they are appended as one run with a floor above it (rule 6), and that is
+//! persisted before anything is served from it.
+
+use std::sync::Arc;
+
+use keyloom_ledger::StoreSlot;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+
+use crate::{
+    order::{Keeper, Order, OrderError},
+    probe::{self, Found},
+};
+
+/// What the tasks work with.
+#[derive(Debug)]
+pub(super) struct Returning<'a> {
+    pub(super) order: &'a Arc<Order>,
+    pub(super) keeper: &'a Keeper,
+    pub(super) stop: CancellationToken,
+}
+
+impl Returning<'_> {
+    /// Shuts the absent stores out and starts a task for each that lets it in.
+    pub(super) fn of(&self, found: &[Found], slots: &[StoreSlot]) {
+        let Order::Merged(merged) = &**self.order else {
+            return;
+        };
+        for (found, slot) in found.iter().zip(slots).filter(|(found, _)| !found.answered) {
+            merged.shut_out(*slot, OrderError::Absent);
+            let (order, keeper) = (Arc::clone(self.order), self.keeper.clone());
+            let (found, slot, stop) = (found.clone(), *slot, self.stop.clone());
+            tokio::spawn(async move {
+                tokio::select! {
+                    () = wait(order, keeper, found, slot) => {}
+                    () = stop.cancelled() => {}
+                }
+            });
+        }
+    }
+}
+
+async fn wait(order: Arc<Order>, keeper: Keeper, absent: Found, slot: StoreSlot) {
+    let Order::Merged(merged) = &*order else {
+        return;
+    };
+    let found = probe::until_answered((absent.name, absent.store)).await;
+    let known = merged
+        .ledger()
+        .ledger
+        .store(slot)
+        .map_or(0, |store| store.cluster_id);
+    if known != 0 && known != found.cluster_id {
+        let why = OrderError::Stranger {
+            known,
+            answered: found.cluster_id,
+        };
+        error!(store = found.name, error = %why, "the store stays shut out");
+        merged.shut_out(slot, why);
+        return;
+    }
+    let returned = merged.change(|inner| {
+        let returned = inner.ledger.return_of(slot, found.revision);
+        inner.must_record = matches!(returned, Ok(Some(_)));
+        returned
+    });
+    match returned {
+        Ok(floor) => {
+            let floor = floor.map(|floor| floor.get());
+            if keeper.record().await.is_ok() {
+                info!(store = found.name, ?floor, "the store is back");
+                merged.let_in(slot);
+            }
+        }
+        Err(error) => {
+            error!(store = found.name, %error, "the store stays shut out");
+            let why = OrderError::WentBack {
+                known: error.known.get(),
+                answered: error.found.get(),
+            };
+            merged.shut_out(slot, why);
+        }
+    }
+}

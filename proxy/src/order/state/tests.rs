@@ -1,0 +1,121 @@
+//! What holds an answer back.
+
+use std::time::Duration;
+
+use keyloom_ledger::{Ledger, StoreStart};
+use tokio::time::timeout;
+
+use super::*;
+
+const TENANT: StoreSlot = StoreSlot::new(1);
+
+/// Two empty stores, a term of an hour, and revisions up to `reserved`.
+fn merged(reserved: i64) -> Merged {
+    let store = |name: &str| StoreStart {
+        name: name.to_owned(),
+        cluster_id: 1,
+        at: StoreRev::FIRST,
+    };
+    let merged = Merged::new(Ledger::start(&[store("default"), store("tenant")]));
+    merged.change(|inner| {
+        inner.until = Instant::now() + Duration::from_secs(3600);
+        inner.reserved = UnifiedRev::new(reserved);
+    });
+    merged
+}
+
+fn wrote(slot: StoreSlot, revision: i64) -> Answered {
+    Answered {
+        slot,
+        revision: StoreRev::new(revision),
+        wrote: true,
+        known: None,
+    }
+}
+
+async fn settled(merged: &Merged, answered: Answered) -> Option<i64> {
+    let settled = timeout(Duration::from_secs(1), merged.settle(answered)).await;
+    settled.ok().map(|settled| settled.unwrap().unified.get())
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_leaves_above_the_reservation() {
+    let merged = merged(2);
+    assert_eq!(settled(&merged, wrote(TENANT, 2)).await, Some(2));
+    assert_eq!(settled(&merged, wrote(TENANT, 3)).await, None);
+    merged.change(|inner| inner.reserved = UnifiedRev::new(3));
+    assert_eq!(settled(&merged, wrote(TENANT, 3)).await, Some(3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn newer_answers_of_the_default_store_wait_for_an_own_write() {
+    let merged = merged(100);
+    assert_eq!(
+        settled(&merged, wrote(StoreSlot::DEFAULT, 2)).await,
+        Some(2)
+    );
+    merged.change(|inner| inner.own_write = true);
+    assert_eq!(settled(&merged, wrote(StoreSlot::DEFAULT, 4)).await, None);
+    assert_eq!(
+        settled(&merged, wrote(StoreSlot::DEFAULT, 2)).await,
+        Some(2),
+        "known already"
+    );
+    assert_eq!(
+        settled(&merged, wrote(TENANT, 2)).await,
+        Some(3),
+        "another store"
+    );
+    merged.change(|inner| {
+        inner.ledger.hide(StoreRev::new(3));
+        inner.own_write = false;
+    });
+    assert_eq!(
+        settled(&merged, wrote(StoreSlot::DEFAULT, 4)).await,
+        Some(4)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_that_must_be_written_holds_everything_back() {
+    let merged = merged(100);
+    merged.change(|inner| inner.must_record = true);
+    assert_eq!(merged.may_leave(), Err(OrderError::Recording));
+    assert_eq!(settled(&merged, wrote(TENANT, 2)).await, None);
+    merged.change(|inner| inner.must_record = false);
+    assert_eq!(settled(&merged, wrote(TENANT, 2)).await, Some(2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_header_of_a_read_lies_below_what_it_did_not_see() {
+    let merged = merged(100);
+    assert_eq!(settled(&merged, wrote(TENANT, 3)).await, Some(3));
+    let read = Answered {
+        wrote: false,
+        ..wrote(TENANT, 2)
+    };
+    assert_eq!(
+        settled(&merged, read).await,
+        Some(2),
+        "the store's next revision is at 3"
+    );
+    let empty = Answered {
+        wrote: false,
+        ..wrote(StoreSlot::DEFAULT, 1)
+    };
+    assert_eq!(
+        settled(&merged, empty).await,
+        Some(3),
+        "the head: the store has nothing newer"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_leaves_past_the_term() {
+    let merged = merged(100);
+    tokio::time::advance(Duration::from_secs(3599)).await;
+    assert_eq!(merged.may_leave(), Ok(()));
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert_eq!(merged.may_leave(), Err(OrderError::TermOver));
+    assert_eq!(merged.admit(TENANT), Err(OrderError::TermOver));
+}

@@ -1,0 +1,155 @@
+//! The right of one instance to order and to answer (rule 8).
+//!
+//! The record is the stamp that every own write puts: whose it is, which write it was, and whether
+//! it was the last. A successor takes it over at once where it was the last, and else when it has
+//! not changed for the term's length by the successor's own clock. The owner's clock runs from
+//! before a renewal was sent, and nothing leaves past [`Term::safe`] of it.
+//!
+//! ```text
+//!   none ──────────────────────────────────────► free
+//!   last ("clean") ─────────────────────────────► free
+//!   open ── unchanged for the term's length ────► free ── compared write ──► ours
+//!     ▲ changed                                             │ somebody was faster
+//!     └─────────────────────────────────────────────────────┘
+//! ```
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use keyloom_etcd_api::{
+    Rpc,
+    etcdserverpb::{RangeRequest, RangeResponse},
+};
+use keyloom_ledger::StoreRev;
+use keyloom_store::{Call, Lane, Store};
+use prost::Message as _;
+use tokio::time::{Instant, sleep};
+use tracing::{info, warn};
+
+use super::keeper::{Outcome, Records, Stamp, settle, stamp_key, transaction};
+
+/// How often a successor looks.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// How long one instance may answer after it last showed that it is there.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Term(pub(crate) Duration);
+
+impl Term {
+    /// Between two renewals.
+    pub(super) fn renewal(self) -> Duration {
+        self.0 / 5
+    }
+
+    /// How long after a renewal was sent answers may leave: the rest allows for clocks that run
+    /// differently.
+    pub(super) fn safe(self) -> Duration {
+        self.0 / 10 * 9
+    }
+}
+
+/// A term that was taken.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Taken {
+    /// The write that took it; 0 where there was no ledger, and none is written yet.
+    pub(super) at: StoreRev,
+    /// The last own write before it, which the ledger's head record may not know of.
+    pub(super) before: StoreRev,
+}
+
+/// Waits until the term is free and takes it.
+pub(super) async fn take(store: &dyn Store, nonce: u64, term: Term) -> Taken {
+    loop {
+        let seen = until_free(store, term).await;
+        if seen.revision == StoreRev::new(0) {
+            return Taken {
+                at: seen.revision,
+                before: seen.revision,
+            };
+        }
+        let stamp = Stamp {
+            nonce,
+            write: 0,
+            clean: false,
+        }
+        .encode();
+        let message = transaction(&Records::default(), seen.revision, &stamp);
+        match settle(store, message, &stamp, term.renewal()).await {
+            Outcome::Written(at) => {
+                return Taken {
+                    at,
+                    before: seen.revision,
+                };
+            }
+            Outcome::NotWritten(error) => {
+                warn!(%error, "the term could not be taken; trying again")
+            }
+            Outcome::Lost => info!("another instance took the term first"),
+        }
+        sleep(LOOK).await;
+    }
+}
+
+/// The stamp as it stood at one moment.
+#[derive(Clone, Debug, PartialEq)]
+struct Seen {
+    /// 0 where there is none.
+    revision: StoreRev,
+    stamp: Option<Stamp>,
+}
+
+async fn until_free(store: &dyn Store, term: Term) -> Seen {
+    let mut seen = look(store).await;
+    let mut since = Instant::now();
+    let mut told = false;
+    loop {
+        if seen.stamp.as_ref().is_none_or(|stamp| stamp.clean) || since.elapsed() >= term.0 {
+            return seen;
+        }
+        if !told {
+            info!(wait = ?term.0, "the last owner of the ledger did not end; waiting for its term");
+            told = true;
+        }
+        sleep(LOOK).await;
+        let now = look(store).await;
+        if now != seen {
+            seen = now;
+            since = Instant::now();
+        }
+    }
+}
+
+/// Asks until the store answers.
+async fn look(store: &dyn Store) -> Seen {
+    let request = RangeRequest {
+        key: stamp_key(),
+        ..RangeRequest::default()
+    };
+    loop {
+        let call = Call {
+            rpc: Rpc::Range,
+            message: Bytes::from(request.encode_to_vec()),
+            lane: Lane::Unary,
+            deadline: Some(Instant::now() + LOOK * 10),
+            idempotent: true,
+        };
+        match store.call(call).await.map(RangeResponse::decode) {
+            Ok(Ok(answer)) => {
+                let Some(kv) = answer.kvs.into_iter().next() else {
+                    return Seen {
+                        revision: StoreRev::new(0),
+                        stamp: None,
+                    };
+                };
+                let revision = StoreRev::new(kv.mod_revision);
+                return Seen {
+                    revision,
+                    stamp: Some(Stamp::decode(&kv.value)),
+                };
+            }
+            Ok(Err(error)) => warn!(%error, "the default store's answer cannot be read"),
+            Err(error) => warn!(%error, "the default store does not answer; asking again"),
+        }
+        sleep(LOOK).await;
+    }
+}

@@ -1,0 +1,104 @@
+//! Asking a store where it stands, before anything is served.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use keyloom_etcd_api::{
+    KeyRange, Rpc,
+    etcdserverpb::{RangeRequest, RangeResponse},
+    mvccpb::KeyValue,
+};
+use keyloom_ledger::StoreRev;
+use keyloom_store::{Call, Lane, Store};
+use prost::Message as _;
+use tracing::{info, warn};
+
+use crate::order::reserved_prefix;
+
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// What a store said.
+#[derive(Clone, Debug)]
+pub(crate) struct Found {
+    pub(crate) name: String,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) cluster_id: u64,
+    pub(crate) raft_term: u64,
+    pub(crate) revision: StoreRev,
+    /// Whether it said anything; otherwise the numbers here mean nothing.
+    pub(crate) answered: bool,
+    /// The first backend that is this cluster, most often the store itself.
+    pub(crate) same_as: usize,
+    /// The keys below Keyloom's prefix, a ledger if this is the default store of one.
+    pub(crate) records: Vec<KeyValue>,
+}
+
+impl Found {
+    /// A store that does not answer.
+    pub(crate) fn absent((name, store): &(String, Arc<dyn Store>)) -> Self {
+        Self {
+            name: name.clone(),
+            store: Arc::clone(store),
+            cluster_id: 0,
+            raft_term: 0,
+            revision: StoreRev::FIRST,
+            answered: false,
+            same_as: 0,
+            records: Vec::new(),
+        }
+    }
+}
+
+/// Asks until the store answers.
+pub(crate) async fn until_answered((name, store): (String, Arc<dyn Store>)) -> Found {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        match ask(&name, &store).await {
+            Ok(found) => {
+                info!(
+                    store = name,
+                    revision = found.revision.get(),
+                    cluster = format_args!("{:x}", found.cluster_id),
+                    "store answered"
+                );
+                return found;
+            }
+            Err(error) => warn!(store = name, error, "store does not answer; asking again"),
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+async fn ask(name: &str, store: &Arc<dyn Store>) -> Result<Found, String> {
+    let range = KeyRange::prefix(reserved_prefix());
+    let request = RangeRequest {
+        range_end: range.range_end(),
+        key: range.start,
+        ..RangeRequest::default()
+    };
+    let call = Call {
+        rpc: Rpc::Range,
+        message: Bytes::from(request.encode_to_vec()),
+        lane: Lane::Bulk,
+        deadline: None,
+        idempotent: true,
+    };
+    let answer = store.call(call).await.map_err(|error| error.to_string())?;
+    let answer = RangeResponse::decode(answer).map_err(|error| error.to_string())?;
+    let header = answer
+        .header
+        .filter(|header| header.revision > 0)
+        .ok_or_else(|| "the answer has no revision".to_owned())?;
+    Ok(Found {
+        name: name.to_owned(),
+        store: Arc::clone(store),
+        cluster_id: header.cluster_id,
+        raft_term: header.raft_term,
+        revision: StoreRev::new(header.revision),
+        answered: true,
+        same_as: 0,
+        records: answer.kvs,
+    })
+}

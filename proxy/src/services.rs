@@ -1,0 +1,172 @@
+//! etcd's services: one file per call that has a shape of its own.
+//!
+//! A handler reads as the way of a request: checks, plan, revisions inward, send, revisions
+//! outward, join.
+
+mod forward;
+mod pass_stream;
+mod range;
+mod merged;
+mod put;
+mod delete_range;
+mod txn;
+mod snapshot_txn;
+mod compact;
+mod lease;
+mod watch;
+mod alarm;
+mod defragment;
+mod hash;
+mod cluster;
+mod status;
+mod pages;
+
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use keyloom_etcd_api::Rpc;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::{failure::Failure, feeds::Feeding, identity::Identity, order::Order, world::World};
+use lease::Leases;
+use pages::Pages;
+
+/// etcd's `--max-txn-ops`.
+const MAX_TXN_OPS: usize = 128;
+
+/// What one call brings with it besides its message.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Context {
+    /// When the client stops waiting.
+    pub(crate) deadline: Option<Instant>,
+}
+
+/// The settings of the services.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    /// Whether a DeleteRange over several stores is refused in the place of being split.
+    pub(crate) refuse_split_deletes: bool,
+    /// How long a status waits for a store.
+    pub(crate) status_timeout: Duration,
+}
+
+/// Answers calls.
+#[derive(Debug)]
+pub(crate) struct Services {
+    pub(crate) world: ArcSwap<World>,
+    pub(crate) order: Arc<Order>,
+    pub(crate) identity: Arc<Identity>,
+    pub(crate) settings: Settings,
+    pub(crate) keeper: Option<crate::order::Keeper>,
+    /// The addresses that clients learn from the member list, once they are known.
+    pub(crate) client_urls: OnceLock<Vec<String>>,
+    /// Streams end when it is cancelled; calls are finished.
+    pub(crate) stopping: CancellationToken,
+    /// Over several stores.
+    feeding: Option<Feeding>,
+    pages: Pages,
+    leases: Arc<Leases>,
+}
+
+impl Services {
+    pub(crate) fn new(
+        world: Arc<World>,
+        order: Arc<Order>,
+        identity: Arc<Identity>,
+        settings: Settings,
+        keeper: Option<crate::order::Keeper>,
+    ) -> Self {
+        let stopping = CancellationToken::new();
+        let feeding = Feeding::start(&order, &world, &stopping);
+        Self {
+            world: ArcSwap::new(world),
+            order,
+            identity,
+            settings,
+            keeper,
+            client_urls: OnceLock::new(),
+            stopping,
+            feeding,
+            pages: Pages::default(),
+            leases: Arc::default(),
+        }
+    }
+
+    /// Whether an answer may leave now. Asked as the last thing before it does: whatever it took to
+    /// come by it, the term must not have ended meanwhile.
+    ///
+    /// # Errors
+    /// Why it may not.
+    pub(crate) fn may_leave(&self) -> Result<(), Failure> {
+        match &*self.order {
+            Order::Native => Ok(()),
+            Order::Merged(order) => order.may_leave().map_err(Failure::Ended),
+        }
+    }
+
+    /// Answers one unary call.
+    ///
+    /// # Errors
+    /// [`Failure`], whose text and code are what the client gets.
+    pub(crate) async fn unary(
+        &self,
+        rpc: Rpc,
+        message: Bytes,
+        context: Context,
+    ) -> Result<Bytes, Failure> {
+        let world = self.world.load_full();
+        match rpc {
+            Rpc::MemberList => self.member_list().await,
+            Rpc::Status => self.status(&world, context).await,
+            _ => match &*self.order {
+                Order::Native => self.pass(&world, rpc, message, context).await,
+                Order::Merged(order) => {
+                    let call = Request {
+                        services: self,
+                        world: &world,
+                        order,
+                        context,
+                    };
+                    let answer = call.unary(rpc, message).await?;
+                    self.may_leave()?;
+                    Ok(answer)
+                }
+            },
+        }
+    }
+}
+
+/// One call over several stores: everything that its handler needs.
+#[derive(Clone, Copy, Debug)]
+struct Request<'a> {
+    services: &'a Services,
+    world: &'a World,
+    order: &'a crate::order::Merged,
+    context: Context,
+}
+
+impl Request<'_> {
+    async fn unary(self, rpc: Rpc, message: Bytes) -> Result<Bytes, Failure> {
+        match rpc {
+            Rpc::Range => self.range(message).await,
+            Rpc::Put => self.put(message).await,
+            Rpc::DeleteRange => self.delete_range(message).await,
+            Rpc::Txn => self.txn(message).await,
+            Rpc::Compact => self.compact(message).await,
+            Rpc::LeaseGrant => self.lease_grant(message).await,
+            Rpc::LeaseRevoke => self.lease_revoke(message).await,
+            Rpc::LeaseTimeToLive => self.lease_time_to_live(message).await,
+            Rpc::LeaseLeases => self.lease_leases(message).await,
+            Rpc::Alarm => self.alarm(message).await,
+            Rpc::Defragment => self.defragment(message).await,
+            Rpc::Hash => self.hash(message).await,
+            Rpc::HashKV => self.hash_kv(message).await,
+            _ => Err(Failure::Unimplemented(rpc.name())),
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! Compact over several stores: recorded first, then done on each.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use keyloom_etcd_api::{
+    Rpc, check_compaction,
+    etcdserverpb::{CompactionRequest, CompactionResponse},
+};
+use keyloom_ledger::{StoreRev, UnifiedRev};
+use prost::Message as _;
+use tokio::time::{Instant, sleep};
+use tracing::warn;
+
+use super::{
+    Request,
+    forward::{Manner, send},
+};
+use crate::{failure::Failure, world::Member};
+
+/// How long a compaction waits for a store's watch, and how often it looks.
+const PATIENCE: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_millis(2);
+
+impl Request<'_> {
+    /// From the moment that the compaction is recorded nothing below it is readable; a store that
+    /// cannot be reached then keeps its history until the next compaction.
+    pub(super) async fn compact(self, message: Bytes) -> Result<Bytes, Failure> {
+        let request = CompactionRequest::decode(message)?;
+        check_compaction(
+            &request,
+            self.order.compacted().get(),
+            self.order.head().get(),
+        )?;
+        let at = UnifiedRev::new(request.revision);
+        if let Some(keeper) = &self.services.keeper {
+            keeper.compact(at).await?;
+        }
+        let stores = self.world.stores();
+        join_all(stores.map(|member| self.compact_store(member, at, request.physical))).await;
+        let header = self
+            .services
+            .identity
+            .response_header(self.order.head().get());
+        Ok(CompactionResponse {
+            header: Some(header),
+        }
+        .encode_to_vec()
+        .into())
+    }
+
+    /// Whether the store's own watch has delivered everything up to a revision. Compacting above it
+    /// would take from watchers what they have not been sent.
+    async fn is_delivered(self, member: &Member, revision: StoreRev) -> bool {
+        let Some(feeding) = &self.services.feeding else {
+            return true;
+        };
+        let patience = Instant::now() + PATIENCE;
+        loop {
+            let delivered = feeding
+                .feeds
+                .with(|hub, _| hub.delivered(member.slot))
+                .flatten();
+            if delivered.is_some_and(|delivered| delivered >= revision) {
+                return true;
+            }
+            if Instant::now() >= patience {
+                return false;
+            }
+            sleep(LOOK).await;
+        }
+    }
+
+    async fn compact_store(self, member: &Member, at: UnifiedRev, physical: bool) {
+        // Nothing is below the first revision, and a store takes no 0 for it.
+        if at.get() < 1 {
+            return;
+        }
+        let revision = self.order.store_at(member.slot, at);
+        if !self.is_delivered(member, revision).await {
+            warn!(
+                store = member.name,
+                revision = revision.get(),
+                "store not compacted: its watch has not delivered as much yet"
+            );
+            return;
+        }
+        let request = CompactionRequest {
+            revision: revision.get(),
+            physical,
+        };
+        let message = Bytes::from(request.encode_to_vec());
+        match send(member, Manner::write(Rpc::Compact), message, self.context).await {
+            Ok(_) => {}
+            // Nothing of the store was written since the last compaction.
+            Err(failure) if failure.is_compacted() => {}
+            Err(failure) => warn!(
+                store = member.name, revision = revision.get(), %failure,
+                "store not compacted; the next compaction will reach it"
+            ),
+        }
+    }
+}

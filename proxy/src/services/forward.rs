@@ -1,0 +1,290 @@
+//! The way of a message that concerns one store: on as bytes, only its revisions rewritten.
+
+use bytes::Bytes;
+use keyloom_etcd_api::{
+    Rpc,
+    etcdserverpb::RangeRequest,
+    wire::{self, Header, Message, WireError},
+};
+use keyloom_ledger::{StoreRev, StoreSlot};
+use keyloom_store::{Call, Lane};
+use keyloom_topology::StoreIndex;
+use prost::Message as _;
+
+use super::{Context, Request, Services, range::lane_of};
+use crate::{
+    failure::Failure,
+    order::{Answered, Inward, Native, OrderError, Outward, Settled},
+    world::{Member, World},
+};
+
+/// What a call is to the store that gets it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Manner {
+    pub(super) rpc: Rpc,
+    pub(super) lane: Lane,
+    /// Whether the call changes nothing.
+    pub(super) reads: bool,
+    /// Whether the answer shows everything that was acknowledged before the call.
+    pub(super) linearizable: bool,
+}
+
+impl Manner {
+    /// A call that may write.
+    pub(super) fn write(rpc: Rpc) -> Self {
+        Self {
+            rpc,
+            lane: Lane::Unary,
+            reads: false,
+            linearizable: true,
+        }
+    }
+
+    /// A call that changes nothing.
+    pub(super) fn read(rpc: Rpc, lane: Lane) -> Self {
+        Self {
+            rpc,
+            lane,
+            reads: true,
+            linearizable: true,
+        }
+    }
+}
+
+/// A store's answer, which has its place in the order.
+#[derive(Debug)]
+pub(super) struct Placed {
+    pub(super) settled: Settled,
+    /// As the store sent it.
+    pub(super) answer: Bytes,
+}
+
+impl Services {
+    /// With one store: calls go through, nothing of them is decoded.
+    pub(super) async fn pass(
+        &self,
+        world: &World,
+        rpc: Rpc,
+        message: Bytes,
+        context: Context,
+    ) -> Result<Bytes, Failure> {
+        let (Some(answers), Some(member)) = (answer_of(rpc), world.default_member()) else {
+            return Err(Failure::Unimplemented(rpc.name()));
+        };
+        let manner = match rpc {
+            Rpc::Range => Manner::read(rpc, lane_of(&RangeRequest::decode(message.clone())?)),
+            _ => Manner::write(rpc),
+        };
+        let answer = send(member, manner, message, context).await?;
+        wire::rewrite(answers, &answer, &mut Native(&self.identity))
+            .map_err(|error| unreadable(member, error))
+    }
+}
+
+impl<'a> Request<'a> {
+    /// The store behind an index of this request's topology.
+    pub(super) fn member(self, index: StoreIndex) -> Result<&'a Member, Failure> {
+        self.world.member(index).ok_or_else(|| Failure::Nonsense {
+            store: index.0.to_string(),
+            what: "the topology names a store that is not there".to_owned(),
+        })
+    }
+
+    /// Hands a message on to the one store that it concerns and gives back the answer that the
+    /// client gets.
+    pub(super) async fn forward(
+        self,
+        index: StoreIndex,
+        manner: Manner,
+        message: Bytes,
+    ) -> Result<Bytes, Failure> {
+        let member = self.member(index)?;
+        let (asks, answers) =
+            messages_of(manner.rpc).ok_or(Failure::Unimplemented(manner.rpc.name()))?;
+        let message = self.inward(member.slot, asks, &message)?;
+        let Placed { settled, answer } = match self.place(member, manner, message).await {
+            Err(failure) if failure.shows_what_is_there() => {
+                self.place_present(member).await?;
+                return Err(failure);
+            }
+            placed => placed?,
+        };
+        self.outward(member, settled, answers, &answer)
+    }
+
+    /// Gives a place to everything that the store has now. An error says what it found and not at
+    /// which revision: without this, a list that is asked for after it could show an earlier state.
+    async fn place_present(self, member: &Member) -> Result<(), Failure> {
+        let nothing = RangeRequest {
+            key: Bytes::from_static(b"\0"),
+            count_only: true,
+            ..RangeRequest::default()
+        };
+        let message = Bytes::from(nothing.encode_to_vec());
+        let manner = Manner::read(Rpc::Range, Lane::Unary);
+        self.place(member, manner, message).await.map(drop)
+    }
+
+    /// Translates the revisions of a request to those of the store.
+    fn inward(self, slot: StoreSlot, kind: Message, message: &Bytes) -> Result<Bytes, Failure> {
+        let in_txn = kind == Message::TxnRequest;
+        let mut inward = Inward::new(self.order, slot).in_txn(in_txn);
+        let message = wire::rewrite(kind, message, &mut inward)?;
+        match inward.refused() {
+            Some(error) => Err(error.into()),
+            None => Ok(message),
+        }
+    }
+
+    /// Sends a message whose revisions are the store's own, and waits until the answer has its
+    /// place in the order.
+    pub(super) async fn place(
+        self,
+        member: &Member,
+        manner: Manner,
+        message: Bytes,
+    ) -> Result<Placed, Failure> {
+        let known = self
+            .order
+            .admit(member.slot)
+            .map_err(|error| disordered(member, error))?;
+        let answer = send(member, manner, message, self.context).await?;
+        let (header, wrote) =
+            outcome(manner.rpc, &answer).map_err(|error| unreadable(member, error))?;
+        self.recognise(member, header)?;
+        let answered = Answered {
+            slot: member.slot,
+            revision: StoreRev::new(header.revision),
+            wrote,
+            known: manner.linearizable.then_some(known),
+        };
+        let settled = self
+            .order
+            .settle(answered)
+            .await
+            .map_err(|error| disordered(member, error))?;
+        Ok(Placed { settled, answer })
+    }
+
+    /// Translates the revisions of an answer to unified ones.
+    pub(super) fn outward(
+        self,
+        member: &Member,
+        settled: Settled,
+        kind: Message,
+        answer: &Bytes,
+    ) -> Result<Bytes, Failure> {
+        let mut outward = Outward::answer(self.order, &self.services.identity, settled);
+        let answer =
+            wire::rewrite(kind, answer, &mut outward).map_err(|error| unreadable(member, error))?;
+        known_revisions(member, &outward)?;
+        Ok(answer)
+    }
+
+    /// Believes only the cluster that was there when the store joined the ledger.
+    pub(super) fn recognise(self, member: &Member, header: Header) -> Result<(), Failure> {
+        if header.cluster_id != member.cluster_id {
+            let error = OrderError::Stranger {
+                known: member.cluster_id,
+                answered: header.cluster_id,
+            };
+            self.order.shut_out(member.slot, error.clone());
+            return Err(disordered(member, error));
+        }
+        if member.slot == StoreSlot::DEFAULT {
+            self.services.identity.saw_term(header.raft_term);
+        }
+        Ok(())
+    }
+}
+
+/// Calls a store.
+pub(super) async fn send(
+    member: &Member,
+    manner: Manner,
+    message: Bytes,
+    context: Context,
+) -> Result<Bytes, Failure> {
+    let call = Call {
+        rpc: manner.rpc,
+        message,
+        lane: manner.lane,
+        deadline: context.deadline,
+        idempotent: manner.reads,
+    };
+    member
+        .store
+        .call(call)
+        .await
+        .map_err(|error| Failure::Store {
+            store: member.name.clone(),
+            error,
+        })
+}
+
+/// A store's revision that the ledger does not know cannot be sent to a client.
+pub(super) fn known_revisions(member: &Member, outward: &Outward<'_>) -> Result<(), Failure> {
+    match outward.unknown() {
+        None => Ok(()),
+        Some(revision) => Err(Failure::Nonsense {
+            store: member.name.clone(),
+            what: format!("it holds revision {revision}, which it never reached"),
+        }),
+    }
+}
+
+pub(super) fn disordered(member: &Member, error: OrderError) -> Failure {
+    Failure::Order {
+        store: member.name.clone(),
+        error,
+    }
+}
+
+pub(super) fn unreadable(member: &Member, error: WireError) -> Failure {
+    Failure::Nonsense {
+        store: member.name.clone(),
+        what: error.to_string(),
+    }
+}
+
+/// The header of an answer, and whether the call took a revision of its own.
+fn outcome(rpc: Rpc, answer: &Bytes) -> Result<(Header, bool), WireError> {
+    let header = wire::peek_header(answer)?.unwrap_or_default();
+    let wrote = match rpc {
+        Rpc::Put => true,
+        Rpc::DeleteRange => wire::deleted(answer)? > 0,
+        Rpc::Txn => wire::txn_outcome(answer)?.wrote,
+        _ => false,
+    };
+    Ok((header, wrote))
+}
+
+/// The kinds of a call's request and answer, for the calls that go through to a store.
+///
+/// Only calls whose requests hold revisions need a request kind of their own; for the others the
+/// request is never rewritten.
+fn messages_of(rpc: Rpc) -> Option<(Message, Message)> {
+    Some(match rpc {
+        Rpc::Range => (Message::RangeRequest, Message::RangeResponse),
+        Rpc::Put => (Message::PutRequest, Message::PutResponse),
+        Rpc::DeleteRange => (Message::DeleteRangeRequest, Message::DeleteRangeResponse),
+        Rpc::Txn => (Message::TxnRequest, Message::TxnResponse),
+        Rpc::Compact => (Message::CompactionRequest, Message::CompactionResponse),
+        _ => return None,
+    })
+}
+
+/// The kind of answer of the calls that go through where there is one store.
+fn answer_of(rpc: Rpc) -> Option<Message> {
+    Some(match rpc {
+        Rpc::LeaseGrant => Message::LeaseGrantResponse,
+        Rpc::LeaseRevoke => Message::LeaseRevokeResponse,
+        Rpc::LeaseTimeToLive => Message::LeaseTimeToLiveResponse,
+        Rpc::LeaseLeases => Message::LeaseLeasesResponse,
+        Rpc::Alarm => Message::AlarmResponse,
+        Rpc::Defragment => Message::DefragmentResponse,
+        Rpc::Hash => Message::HashResponse,
+        Rpc::HashKV => Message::HashKvResponse,
+        _ => messages_of(rpc)?.1,
+    })
+}

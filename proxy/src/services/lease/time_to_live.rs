@@ -1,0 +1,104 @@
+//! What is left of a lease, and its keys, over the stores that have it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use keyloom_etcd_api::{
+    Rpc,
+    etcdserverpb::{LeaseTimeToLiveRequest, LeaseTimeToLiveResponse},
+    wire::Message,
+};
+use keyloom_ledger::UnifiedRev;
+use prost::Message as _;
+use tokio::time::timeout;
+
+use super::{local, nonsense};
+use crate::{
+    failure::Failure,
+    services::{Request, forward::Placed},
+    world::Member,
+};
+
+/// How long a store other than the default may take to say how much time is left.
+const WAIT: Duration = Duration::from_secs(1);
+
+/// A store's answer and the unified revision of its header.
+type Remaining = (UnifiedRev, LeaseTimeToLiveResponse);
+
+impl Request<'_> {
+    /// A store that does not answer is left out where only the time is asked for; keys that are
+    /// missing would read as deleted.
+    pub(in crate::services) async fn lease_time_to_live(
+        self,
+        message: Bytes,
+    ) -> Result<Bytes, Failure> {
+        let request = LeaseTimeToLiveRequest::decode(message.clone())?;
+        let default = self.default_store()?;
+        let placed = self.remaining(default, &message).await?;
+        let mut answer = decode(default, &placed)?;
+        if answer.ttl < 0 {
+            self.services.leases.memory.forget(request.id);
+            let Placed { settled, answer } = placed;
+            return self.outward(default, settled, Message::LeaseTimeToLiveResponse, &answer);
+        }
+        let mut at = placed.settled.unified;
+        self.keep_routed(default, &mut answer.keys);
+        let others = self
+            .holders(request.id)
+            .map(|member| self.remaining_on(member, &request, &message));
+        for other in join_all(others).await {
+            let Some((revision, other)) = other? else {
+                continue;
+            };
+            at = at.max(revision);
+            answer.ttl = answer.ttl.min(other.ttl);
+            answer.keys.extend(other.keys);
+        }
+        answer.keys.sort_unstable();
+        answer.header = Some(self.services.identity.response_header(at.get()));
+        Ok(answer.encode_to_vec().into())
+    }
+
+    /// `None` where the store has no such lease, or need not be waited for.
+    async fn remaining_on(
+        self,
+        member: &Member,
+        request: &LeaseTimeToLiveRequest,
+        message: &Bytes,
+    ) -> Result<Option<Remaining>, Failure> {
+        let asked = self.remaining(member, message);
+        let placed = if request.keys {
+            asked.await?
+        } else {
+            match timeout(WAIT, asked).await {
+                Ok(Ok(placed)) => placed,
+                Ok(Err(_)) | Err(_) => return Ok(None),
+            }
+        };
+        let mut answer = decode(member, &placed)?;
+        if answer.ttl < 0 {
+            return Ok(None);
+        }
+        self.keep_routed(member, &mut answer.keys);
+        Ok(Some((placed.settled.unified, answer)))
+    }
+
+    async fn remaining(self, member: &Member, message: &Bytes) -> Result<Placed, Failure> {
+        self.place(member, local(Rpc::LeaseTimeToLive), message.clone())
+            .await
+    }
+
+    /// Whatever else a store holds is invisible.
+    fn keep_routed(self, member: &Member, keys: &mut Vec<Bytes>) {
+        let routed = |key: &[u8]| {
+            let index = self.world.topology.route(key)?;
+            Some(self.world.member(index)?.slot)
+        };
+        keys.retain(|key| routed(key) == Some(member.slot));
+    }
+}
+
+fn decode(member: &Member, placed: &Placed) -> Result<LeaseTimeToLiveResponse, Failure> {
+    LeaseTimeToLiveResponse::decode(placed.answer.clone()).map_err(|error| nonsense(member, &error))
+}

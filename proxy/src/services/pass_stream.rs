@@ -1,0 +1,106 @@
+//! Streaming calls: with one store through to it, message by message.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::{StreamExt as _, stream::BoxStream};
+use keyloom_etcd_api::{
+    Rpc,
+    wire::{self, Message},
+};
+use keyloom_store::Requests;
+use tonic::Status;
+
+use super::Services;
+use crate::{
+    Instance,
+    failure::Failure,
+    order::{Native, Order},
+    world::World,
+};
+
+impl Services {
+    /// Answers one streaming call.
+    ///
+    /// # Errors
+    /// [`Failure`], whose text and code are what the client gets.
+    pub(crate) async fn stream(
+        self: &Arc<Self>,
+        rpc: Rpc,
+        requests: Requests,
+    ) -> Result<BoxStream<'static, Result<Bytes, Failure>>, Failure> {
+        let unserved = Failure::Unimplemented(rpc.name());
+        let world = self.world.load_full();
+        if let Order::Merged(_) = &*self.order {
+            return match rpc {
+                Rpc::LeaseKeepAlive => Ok(self.keep_alives(requests)),
+                Rpc::Watch => match &self.feeding {
+                    Some(feeding) => Ok(self.watch(&feeding.feeds, requests)),
+                    None => Err(unserved),
+                },
+                Rpc::Snapshot => Err(one_by_one(&world)),
+                _ => Err(unserved),
+            };
+        }
+        let (Order::Native, Some(kind), Some(member)) = (
+            &*self.order,
+            message_of(rpc),
+            world.default_member().cloned(),
+        ) else {
+            return Err(unserved);
+        };
+        let failed = |store: &str, error| Failure::Store {
+            store: store.to_owned(),
+            error,
+        };
+        let answers = member
+            .store
+            .stream(rpc, requests)
+            .await
+            .map_err(|error| failed(&member.name, error))?;
+        let identity = Arc::clone(&self.identity);
+        Ok(answers
+            .map(move |answer| {
+                let answer = answer.map_err(|error| failed(&member.name, error))?;
+                wire::rewrite(kind, &answer, &mut Native(&identity)).map_err(|error| {
+                    Failure::Nonsense {
+                        store: member.name.clone(),
+                        what: error.to_string(),
+                    }
+                })
+            })
+            .boxed())
+    }
+}
+
+impl Instance {
+    /// Answers one streaming call.
+    ///
+    /// # Errors
+    /// The status that a client gets, here or as the last answer.
+    pub async fn stream(
+        &self,
+        rpc: Rpc,
+        requests: Requests,
+    ) -> Result<BoxStream<'static, Result<Bytes, Status>>, Status> {
+        let answers = self.services.stream(rpc, requests).await?;
+        Ok(answers.map(|answer| Ok(answer?)).boxed())
+    }
+}
+
+/// A snapshot is the file of one etcd: no file holds several.
+fn one_by_one(world: &World) -> Failure {
+    let names = world.stores().map(|member| format!("\"{}\"", member.name));
+    Failure::OneByOne {
+        stores: names.collect::<Vec<_>>().join(", "),
+    }
+}
+
+fn message_of(rpc: Rpc) -> Option<Message> {
+    match rpc {
+        Rpc::Watch => Some(Message::WatchResponse),
+        Rpc::LeaseKeepAlive => Some(Message::LeaseKeepAliveResponse),
+        Rpc::Snapshot => Some(Message::SnapshotResponse),
+        _ => None,
+    }
+}

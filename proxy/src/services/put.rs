@@ -1,0 +1,21 @@
+//! Put: always one store.
+
+use bytes::Bytes;
+use keyloom_etcd_api::{Rpc, check_put, etcdserverpb::PutRequest};
+use keyloom_router::plan_put;
+use prost::Message as _;
+
+use super::{Request, forward::Manner};
+use crate::failure::Failure;
+
+impl Request<'_> {
+    pub(super) async fn put(self, message: Bytes) -> Result<Bytes, Failure> {
+        let request = PutRequest::decode(message.clone())?;
+        check_put(&request)?;
+        let store = plan_put(&self.world.topology, &request.key)?;
+        let lease = [request.lease];
+        let leases = if request.lease == 0 { &[][..] } else { &lease };
+        self.forward_leased(store, Manner::write(Rpc::Put), message, leases)
+            .await
+    }
+}

@@ -1,0 +1,164 @@
+//! Watch over several stores: one client stream on the hub.
+//!
+//! The stream takes from the hub only when its client takes from it, so a slow client holds no
+//! more than one batch. Nothing leaves past the term.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures_util::{
+    StreamExt as _,
+    stream::{self, BoxStream},
+};
+use keyloom_hub::{ClientStream, StreamError};
+use keyloom_store::Requests;
+use tokio::{
+    sync::Notify,
+    time::{Interval, MissedTickBehavior, interval, sleep},
+};
+
+use super::Services;
+use crate::{
+    failure::Failure,
+    feeds::Feeds,
+    order::{Merged, Order, OrderError},
+};
+
+/// etcd's `--watch-progress-notify-interval`, as Kubernetes sets it.
+const PROGRESS: Duration = Duration::from_secs(5);
+
+/// A progress request that waits is looked at again at least so often.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// While the ledger records a change nothing may leave for a moment.
+const RECORDING: Duration = Duration::from_millis(2);
+
+impl Services {
+    /// Serves one client's Watch stream.
+    pub(super) fn watch(
+        self: &Arc<Self>,
+        feeds: &Arc<Feeds>,
+        requests: Requests,
+    ) -> BoxStream<'static, Result<Bytes, Failure>> {
+        let Some(stream) = feeds.with(|hub, _| ClientStream::open(hub)) else {
+            return stream::empty().boxed();
+        };
+        let changed = Arc::new(Notify::new());
+        feeds.tell(stream.id(), Arc::clone(&changed));
+        let mut ticks = interval(PROGRESS);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        ticks.reset();
+        let watching = Watching {
+            services: Arc::clone(self),
+            feeds: Arc::clone(feeds),
+            stream,
+            changed,
+            requests: Some(requests),
+            ticks,
+        };
+        stream::unfold(Some(watching), |watching| async {
+            let mut watching = watching?;
+            match watching.next().await {
+                Ok(response) => Some((Ok(response), Some(watching))),
+                Err(failure) => Some((Err(failure), None)),
+            }
+        })
+        .boxed()
+    }
+}
+
+struct Watching {
+    services: Arc<Services>,
+    feeds: Arc<Feeds>,
+    stream: ClientStream,
+    changed: Arc<Notify>,
+    /// `None` once the client has closed its side: it may go on listening.
+    requests: Option<Requests>,
+    ticks: Interval,
+}
+
+impl Watching {
+    async fn next(&mut self) -> Result<Bytes, Failure> {
+        loop {
+            if let Some(response) = self.response()? {
+                until_it_may_leave(&self.services).await?;
+                return Ok(response);
+            }
+            let stream = &mut self.stream;
+            self.feeds.with(|hub, order| stream.pump(hub, order));
+            if self.stream.has_responses() {
+                continue;
+            }
+            self.wait().await?;
+        }
+    }
+
+    fn response(&mut self) -> Result<Option<Bytes>, Failure> {
+        let order = merged(&self.services)?;
+        let identity = &self.services.identity;
+        let header = |revision| identity.header(revision);
+        self.stream.next(&header, order).map_err(failure)
+    }
+
+    /// Until there may be something to send.
+    async fn wait(&mut self) -> Result<(), Failure> {
+        let stream = &mut self.stream;
+        let requests = &mut self.requests;
+        let request = async {
+            match requests {
+                Some(requests) => requests.next().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = self.changed.notified() => {}
+            request = request => match request {
+                None => self.requests = None,
+                Some(request) => {
+                    let taken = self.feeds.with(|hub, order| stream.request(&request, hub, order));
+                    taken.transpose().map_err(failure)?;
+                }
+            },
+            _ = self.ticks.tick() => {
+                self.feeds.with(|hub, order| stream.tick(hub, order));
+            }
+            () = sleep(LOOK), if stream.is_asked() => {}
+            () = self.services.stopping.cancelled() => {
+                return Err(Failure::Stopped("this instance ends".to_owned()));
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn until_it_may_leave(services: &Services) -> Result<(), Failure> {
+    loop {
+        match merged(services)?.may_leave() {
+            Ok(()) => return Ok(()),
+            Err(OrderError::Recording) => sleep(RECORDING).await,
+            Err(error) => return Err(Failure::Ended(error)),
+        }
+    }
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        let stream = &mut self.stream;
+        self.feeds.with(|hub, _| stream.close(hub));
+        self.feeds.forget(self.stream.id());
+    }
+}
+
+fn merged(services: &Services) -> Result<&Merged, Failure> {
+    match &*services.order {
+        Order::Merged(order) => Ok(order),
+        Order::Native => Err(Failure::Unimplemented("Watch")),
+    }
+}
+
+fn failure(error: StreamError) -> Failure {
+    match error {
+        StreamError::Request => Failure::Malformed(error.to_string()),
+        StreamError::Event(_) => Failure::Stopped(error.to_string()),
+    }
+}

@@ -1,0 +1,78 @@
+//! The example topologies are read without an error or a warning.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test stops at the first surprise"
+)]
+
+use std::{fs, path::Path, process::Command};
+
+#[test]
+fn every_example_is_checked() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/examples");
+    let mut seen = 0;
+    for entry in fs::read_dir(folder).unwrap() {
+        let file = entry.unwrap().path();
+        let check = Command::new(env!("CARGO_BIN_EXE_keyloom"))
+            .args(["topology", "check"])
+            .arg(&file)
+            .output()
+            .unwrap();
+        let text = String::from_utf8(check.stdout).unwrap();
+        assert!(check.status.success(), "{text}");
+        assert_eq!(text.lines().count(), 1, "{text}");
+        assert!(text.trim_end().ends_with("stores, no error"), "{text}");
+        seen += 1;
+    }
+    assert!(seen >= 3);
+}
+
+#[test]
+fn a_bad_file_is_refused_with_every_problem_and_exit_code_64() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("bad.yaml");
+    fs::write(
+        &file,
+        "default: {endpoint: 'ftp://x'}\nbackends:\n- name: a\n  colour: red\n",
+    )
+    .unwrap();
+    let check = Command::new(env!("CARGO_BIN_EXE_keyloom"))
+        .args(["topology", "check"])
+        .arg(&file)
+        .output()
+        .unwrap();
+    let text = String::from_utf8(check.stdout).unwrap();
+    assert_eq!(check.status.code(), Some(64));
+    for part in ["bad.yaml:1: error:", "bad.yaml:4: error:", "colour"] {
+        assert!(text.contains(part), "{text}");
+    }
+}
+
+#[test]
+fn a_route_is_told_for_keys_and_for_objects_as_kubectl_names_them() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/examples/tenants.yaml");
+    let route = |arguments: &[&str]| {
+        let route = Command::new(env!("CARGO_BIN_EXE_keyloom"))
+            .args(["topology", "route", "--topology"])
+            .arg(&file)
+            .args(arguments)
+            .output()
+            .unwrap();
+        let text = String::from_utf8(route.stdout).unwrap();
+        text.lines()
+            .filter_map(|line| line.split('\t').next())
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
+    assert_eq!(route(&["/registry/pods/tenant-a/web"]), "tenant-a");
+    assert_eq!(route(&["pod/web", "-n", "tenant-a-east"]), "tenant-a");
+    assert_eq!(route(&["node/n", "-n", "tenant-a"]), "default");
+    assert_eq!(route(&["event/e", "-n", "other"]), "events");
+    assert_eq!(
+        route(&["--prefix", "/registry/pods/"]),
+        "default tenant-a tenant-b"
+    );
+    assert_eq!(route(&["--prefix", "/registry/pods/tenant-b/"]), "tenant-b");
+}

@@ -1,0 +1,188 @@
+//! A whole Keyloom over model stores, without sockets and with stopped time.
+
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "each test program uses a part, and stops at the first surprise"
+)]
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use keyloom_etcd_api::{
+    KeyRange, Rpc,
+    etcdserverpb::{PutRequest, RangeRequest, RangeResponse},
+};
+use keyloom_proxy::{Instance, Options, StartError};
+use keyloom_store::{Store, environment::SeededRandom};
+use keyloom_testkit::{
+    Answer, Step,
+    model::{Identity, ModelStore, Profile},
+};
+use keyloom_topology::{ParseOptions, Topology, parse};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+/// Every instance is told apart by a number of its own.
+static NONCES: AtomicU64 = AtomicU64::new(7);
+
+/// How long a successor waits for an instance that did not end.
+pub(crate) const TERM: Duration = Duration::from_secs(5);
+
+/// Three stores: everything else, roles by regular expression, one namespace.
+pub(crate) const THREE: &str = "
+default: {endpoint: 'http://default.invalid:2379'}
+deleteRangeOverStores: refuse
+backends:
+- name: rbac
+  endpoint: http://rbac.invalid:2379
+  regexp: {key: ^(clusterroles|roles)/}
+- name: tenant-a
+  endpoint: http://tenant-a.invalid:2379
+  namespace: {namespace: tenant-a}
+";
+
+/// The model stores of a topology, each a cluster of its own.
+pub(crate) fn stores(count: u64) -> Vec<ModelStore> {
+    (1..=count).map(store).collect()
+}
+
+pub(crate) fn store(cluster_id: u64) -> ModelStore {
+    let identity = Identity {
+        cluster_id,
+        ..Identity::default()
+    };
+    ModelStore::new(Profile {
+        identity,
+        ..Profile::default()
+    })
+}
+
+pub(crate) fn topology(text: &str) -> Topology {
+    match parse(text, &ParseOptions::default()) {
+        Ok(accepted) => accepted.topology,
+        Err(refused) => panic!("{}", refused.in_file("test").join("\n")),
+    }
+}
+
+/// A running Keyloom.
+pub(crate) struct Keyloom {
+    instance: Instance,
+}
+
+impl Keyloom {
+    pub(crate) async fn start(text: &str, stores: &[ModelStore]) -> Self {
+        Self::try_start(text, stores).await.unwrap()
+    }
+
+    pub(crate) async fn try_start(text: &str, stores: &[ModelStore]) -> Result<Self, StartError> {
+        let stores = stores
+            .iter()
+            .map(|store| Arc::new(store.clone()) as Arc<dyn Store>);
+        Self::over(text, stores.collect()).await
+    }
+
+    pub(crate) async fn over(text: &str, stores: Vec<Arc<dyn Store>>) -> Result<Self, StartError> {
+        let options = Options {
+            random: Arc::new(SeededRandom::new(NONCES.fetch_add(1, Ordering::Relaxed))),
+            term: TERM,
+        };
+        let stop = CancellationToken::new();
+        let instance = Instance::start(topology(text), stores, options, stop).await?;
+        Ok(Self { instance })
+    }
+
+    pub(crate) async fn unary(&self, rpc: Rpc, message: Bytes) -> Result<Bytes, Status> {
+        let deadline = Some(Instant::now() + Duration::from_secs(10));
+        self.instance.unary(rpc, message, deadline).await
+    }
+
+    pub(crate) async fn ask(&self, step: &Step) -> Result<Answer, Status> {
+        let rpc = step.rpc();
+        let answer = self.unary(rpc, step.encode()).await?;
+        Ok(Answer::decode(rpc, answer).unwrap().unwrap())
+    }
+
+    /// The answers to these requests, until the stream ends.
+    pub(crate) async fn stream(
+        &self,
+        rpc: Rpc,
+        requests: Vec<Bytes>,
+    ) -> Vec<Result<Bytes, Status>> {
+        let requests = futures_util::stream::iter(requests).boxed();
+        match self.instance.stream(rpc, requests).await {
+            Ok(answers) => answers.collect().await,
+            Err(status) => vec![Err(status)],
+        }
+    }
+
+    pub(crate) fn alive(&self) -> Result<(), String> {
+        self.instance.alive()
+    }
+
+    /// Ends in good order.
+    pub(crate) async fn stop(self) {
+        self.instance.stop().await;
+    }
+
+    /// Ends without writing anything more, as SIGKILL does.
+    pub(crate) fn kill(self) {
+        self.instance.abort();
+    }
+}
+
+pub(crate) fn put(key: &str, value: &str) -> Step {
+    Step::Put(PutRequest {
+        key: Bytes::from(key.to_owned()),
+        value: Bytes::from(value.to_owned()),
+        ..PutRequest::default()
+    })
+}
+
+pub(crate) fn get(key: &str) -> Step {
+    Step::Range(RangeRequest {
+        key: Bytes::from(key.to_owned()),
+        ..RangeRequest::default()
+    })
+}
+
+/// Every key below `prefix`.
+pub(crate) fn list(prefix: &str) -> RangeRequest {
+    let range = KeyRange::prefix(Bytes::from(prefix.to_owned()));
+    RangeRequest {
+        range_end: range.range_end(),
+        key: range.start,
+        ..RangeRequest::default()
+    }
+}
+
+impl Keyloom {
+    /// Writes a key and gives back its revision.
+    pub(crate) async fn put(&self, key: &str, value: &str) -> Result<i64, Status> {
+        Ok(self.ask(&put(key, value)).await?.revision())
+    }
+
+    pub(crate) async fn range(&self, request: RangeRequest) -> Result<RangeResponse, Status> {
+        match self.ask(&Step::Range(request)).await? {
+            Answer::Range(answer) => Ok(answer),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+pub(crate) fn keys(answer: &RangeResponse) -> Vec<String> {
+    answer
+        .kvs
+        .iter()
+        .map(|kv| String::from_utf8(kv.key.to_vec()).unwrap())
+        .collect()
+}

@@ -1,0 +1,58 @@
+//! One answer from the parts of a range.
+
+use keyloom_etcd_api::{etcdserverpb::RangeRequest, wire::RawKv};
+
+use crate::{
+    read::PartAnswer,
+    sort::{self, Order},
+};
+
+/// The answer to a range that was read in parts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Joined {
+    pub kvs: Vec<RawKv>,
+    /// Whether the limit kept keys out.
+    pub more: bool,
+    /// The keys in the range, whatever the limit and the filters. Only as good as the parts':
+    /// those that were read without a count add nothing.
+    pub count: i64,
+}
+
+/// Joins the parts of a range as etcd would have answered it from one store.
+///
+/// `query` is the client's request, and the revisions in `parts` are unified ones.
+#[must_use]
+pub fn join(parts: Vec<PartAnswer>, query: &RangeRequest) -> Joined {
+    let count = parts
+        .iter()
+        .filter_map(|part| part.count)
+        .fold(0, i64::saturating_add);
+    if query.count_only {
+        return Joined {
+            count,
+            ..Joined::default()
+        };
+    }
+    let mut kvs: Vec<RawKv> = parts.into_iter().flat_map(|part| part.kvs).collect();
+    // Sorted runs, one for each store: the sort finds and merges them.
+    kvs.sort_by(|a, b| a.key.cmp(&b.key));
+    let order = Order::of(query);
+    let limit = sort::limit(query).unwrap_or(usize::MAX);
+    match order {
+        Order::ByKey => {}
+        Order::CutThenSorted(sorting) => {
+            kvs.truncate(limit.saturating_add(1));
+            sorting.sort(&mut kvs);
+        }
+        Order::Sorted(sorting) => sorting.sort(&mut kvs),
+    }
+    let more = kvs.len() > limit;
+    kvs.truncate(limit);
+    if query.keys_only && order.reads_values() {
+        kvs = kvs.into_iter().map(|kv| kv.without_value()).collect();
+    }
+    Joined { kvs, more, count }
+}
+
+#[cfg(test)]
+mod tests;

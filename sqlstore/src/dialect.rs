@@ -1,0 +1,3 @@
+//! The dialects of SQL that the core speaks, each behind [`Session`](crate::session::Session).
+
+pub(crate) mod sqlite;

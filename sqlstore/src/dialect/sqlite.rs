@@ -1,0 +1,437 @@
+//! SQLite: connections, and the core's questions in its dialect.
+//!
+//! Every statement has a name and a file; every call is timed and counted under its name.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use keyloom_etcd_api::{KeyRange, mvccpb::KeyValue};
+use rusqlite::{Connection, OptionalExtension as _, Params, params, types::ValueRef};
+use tokio::time::{Duration, Instant};
+
+use crate::{
+    error::{FaultKind, Origin, SqlFault},
+    metrics::StoreMetrics,
+    session::{
+        At, Entry, LeaseRow, Marks, Place, Row, Session, Space, Sql, Values, Visit, VisitChange,
+    },
+    statement::Statement,
+};
+
+mod checkpoint;
+mod connect;
+mod scan;
+mod schema;
+
+#[cfg(test)]
+pub(crate) mod inject;
+
+pub(crate) use checkpoint::Checkpointer;
+pub(crate) use connect::{Connect, Role};
+
+macro_rules! sql {
+    ($name:literal) => {
+        include_str!(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/src/dialect/sqlite/",
+            $name,
+            ".sql"
+        ))
+    };
+}
+use sql;
+
+/// How many unused pages are worth keeping for the next writes: 16 MiB.
+const SPARE_PAGES: i64 = 4096;
+
+/// How many pages are given back at once: short enough that no write notices.
+const GIVEN_BACK_AT_ONCE: i64 = 256;
+
+/// What watches over every statement.
+#[derive(Clone, Debug)]
+pub(crate) struct Watchman {
+    pub(crate) origin: Arc<Origin>,
+    pub(crate) metrics: Arc<StoreMetrics>,
+    pub(crate) slow: Duration,
+    #[cfg(test)]
+    pub(crate) injected: inject::Injected,
+}
+
+impl Watchman {
+    pub(crate) fn timed<T>(
+        &self,
+        statement: Statement,
+        work: impl FnOnce() -> rusqlite::Result<T>,
+    ) -> Sql<T> {
+        let began = Instant::now();
+        #[cfg(test)]
+        let work = || self.injected.around(statement, work);
+        let result = work();
+        let took = began.elapsed();
+        self.metrics.took(statement, took);
+        if took >= self.slow {
+            self.metrics.slow(statement);
+            tracing::warn!(store = %self.origin.name, %statement, ?took, "slow statement");
+        }
+        result.map_err(|error| self.fault(statement, &error))
+    }
+
+    pub(crate) fn fault(&self, statement: Statement, error: &rusqlite::Error) -> SqlFault {
+        let kind = kind(error);
+        self.metrics.fault(kind);
+        SqlFault {
+            origin: self.origin.clone(),
+            kind,
+            statement,
+            text: error.to_string().into(),
+        }
+    }
+}
+
+fn kind(error: &rusqlite::Error) -> FaultKind {
+    use rusqlite::ErrorCode as Code;
+    match error.sqlite_error_code() {
+        Some(Code::DiskFull) => FaultKind::Full,
+        Some(Code::ReadOnly) => FaultKind::ReadOnly,
+        Some(Code::DatabaseBusy | Code::DatabaseLocked) => FaultKind::Locked,
+        Some(Code::DatabaseCorrupt | Code::NotADatabase) => FaultKind::Corrupt,
+        Some(Code::SystemIoFailure | Code::CannotOpen | Code::FileLockingProtocolFailed) => {
+            FaultKind::Io
+        }
+        Some(_) => FaultKind::Other,
+        // A column of another type than the schema's: not written by this program.
+        None => FaultKind::Corrupt,
+    }
+}
+
+/// One connection.
+#[derive(Debug)]
+pub(crate) struct SqliteSession {
+    connection: Connection,
+    watchman: Watchman,
+    /// The writer's session tells it what it wrote.
+    checkpointer: Option<Arc<Checkpointer>>,
+}
+
+impl SqliteSession {
+    fn timed<T>(
+        &self,
+        statement: Statement,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Sql<T> {
+        self.watchman.timed(statement, || work(&self.connection))
+    }
+
+    fn execute(&self, statement: Statement, sql: &str, params: impl Params) -> Sql<()> {
+        self.timed(statement, |connection| {
+            connection.prepare_cached(sql)?.execute(params).map(drop)
+        })
+    }
+
+    fn one<T>(
+        &self,
+        statement: Statement,
+        sql: &str,
+        params: impl Params,
+        read: impl FnOnce(&rusqlite::Row<'_>) -> rusqlite::Result<T>,
+    ) -> Sql<Option<T>> {
+        self.timed(statement, |connection| {
+            connection
+                .prepare_cached(sql)?
+                .query_row(params, read)
+                .optional()
+        })
+    }
+
+    fn pragma(&self, statement: Statement, name: &str) -> Sql<i64> {
+        self.timed(statement, |connection| {
+            connection.pragma_query_value(None, name, |row| row.get(0))
+        })
+    }
+}
+
+fn blob<'a>(row: &'a rusqlite::Row<'_>, column: usize) -> rusqlite::Result<&'a [u8]> {
+    match row.get_ref(column)? {
+        ValueRef::Blob(bytes) => Ok(bytes),
+        other => Err(rusqlite::Error::InvalidColumnType(
+            column,
+            "blob".to_owned(),
+            other.data_type(),
+        )),
+    }
+}
+
+fn bytes(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<Bytes> {
+    blob(row, column).map(Bytes::copy_from_slice)
+}
+
+/// Columns: key, mod revision, create revision, version, lease, value.
+fn read_row<'a>(row: &'a rusqlite::Row<'_>) -> rusqlite::Result<Row<'a>> {
+    Ok(Row {
+        key: blob(row, 0)?,
+        mod_revision: row.get(1)?,
+        create_revision: row.get(2)?,
+        version: row.get(3)?,
+        lease: row.get(4)?,
+        value: blob(row, 5)?,
+    })
+}
+
+fn read_marks(row: &rusqlite::Row<'_>) -> rusqlite::Result<Marks> {
+    Ok(Marks {
+        revision: row.get(0)?,
+        next_place: Place(row.get(1)?),
+        compacted: row.get(2)?,
+        swept: Place(row.get(3)?),
+    })
+}
+
+fn read_lease(row: &rusqlite::Row<'_>) -> rusqlite::Result<LeaseRow> {
+    Ok(LeaseRow {
+        id: row.get(0)?,
+        ttl: row.get(1)?,
+        expires_ms: row.get(2)?,
+    })
+}
+
+fn read_entry(row: &rusqlite::Row<'_>) -> rusqlite::Result<Entry> {
+    Ok(Entry {
+        place: Place(row.get(0)?),
+        mod_revision: row.get(1)?,
+        create_revision: row.get(2)?,
+        version: row.get(3)?,
+        lease: row.get(4)?,
+        size: row.get(5)?,
+    })
+}
+
+impl Session for SqliteSession {
+    fn begin_read(&mut self) -> Sql<()> {
+        self.execute(Statement::Begin, "BEGIN", [])
+    }
+
+    fn begin_write(&mut self) -> Sql<()> {
+        self.execute(Statement::Begin, "BEGIN IMMEDIATE", [])
+    }
+
+    fn commit(&mut self) -> Sql<()> {
+        self.execute(Statement::Commit, "COMMIT", [])
+    }
+
+    fn rollback(&mut self) {
+        if !self.connection.is_autocommit() {
+            // SQLite rolls back by itself on some errors; what is left cannot fail in a way
+            // that another statement would mend.
+            let _rolled_back = self.connection.execute_batch("ROLLBACK");
+        }
+    }
+
+    fn marks(&mut self) -> Sql<Marks> {
+        self.timed(Statement::Marks, |connection| {
+            connection
+                .prepare_cached(sql!("marks"))?
+                .query_row([], read_marks)
+        })
+    }
+
+    fn set_marks(&mut self, marks: &Marks) -> Sql<()> {
+        let Marks {
+            revision,
+            next_place,
+            compacted,
+            swept,
+        } = *marks;
+        let params = params![revision, next_place.0, compacted, swept.0];
+        self.execute(Statement::SetMarks, sql!("set_marks"), params)
+    }
+
+    fn entry(&mut self, key: &[u8]) -> Sql<Option<Entry>> {
+        self.one(Statement::Entry, sql!("entry"), [key], read_entry)
+    }
+
+    fn value(&mut self, place: Place) -> Sql<Bytes> {
+        self.timed(Statement::Value, |connection| {
+            let mut statement = connection.prepare_cached(sql!("value"))?;
+            statement.query_row([place.0], |row| bytes(row, 0))
+        })
+    }
+
+    fn last_change(&mut self, key: &[u8], place: Place) -> Sql<Option<KeyValue>> {
+        let params = params![key, place.0];
+        self.one(Statement::LastChange, sql!("last_change"), params, |row| {
+            read_row(row).map(Row::to_key_value)
+        })
+    }
+
+    fn scan(&mut self, range: &KeyRange, at: At, values: Values, visit: Visit<'_>) -> Sql<()> {
+        self.scan_range(range, at, values, visit)
+    }
+
+    fn count(&mut self, range: &KeyRange, at: At) -> Sql<i64> {
+        self.count_range(range, at)
+    }
+
+    fn sizes(&mut self, visit: &mut dyn FnMut(&[u8], i64)) -> Sql<()> {
+        self.timed(Statement::Sizes, |connection| {
+            let mut statement = connection.prepare_cached(sql!("sizes"))?;
+            let mut rows = statement.query([])?;
+            while let Some(row) = rows.next()? {
+                visit(blob(row, 0)?, row.get(1)?);
+            }
+            Ok(())
+        })
+    }
+
+    fn changes(
+        &mut self,
+        from: Place,
+        to: Place,
+        values: Values,
+        visit: VisitChange<'_>,
+    ) -> Sql<()> {
+        let sql = match values {
+            Values::Read => sql!("changes_values"),
+            Values::Leave => sql!("changes_keys"),
+        };
+        self.timed(Statement::Changes, |connection| {
+            let mut statement = connection.prepare_cached(sql)?;
+            let mut rows = statement.query([from.0, to.0])?;
+            while let Some(row) = rows.next()? {
+                if !visit(Place(row.get(6)?), &read_row(row)?) {
+                    break;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn place_at(&mut self, revision: i64, marks: &Marks) -> Sql<Place> {
+        self.bisect(revision, marks)
+    }
+
+    fn append(&mut self, place: Place, row: &Row<'_>) -> Sql<()> {
+        let Row {
+            key,
+            mod_revision,
+            create_revision,
+            version,
+            lease,
+            value,
+        } = *row;
+        let params = params![
+            place.0,
+            mod_revision,
+            key,
+            create_revision,
+            version,
+            lease,
+            value
+        ];
+        self.execute(Statement::Append, sql!("append"), params)
+    }
+
+    fn set_current(&mut self, key: &[u8], entry: &Entry) -> Sql<()> {
+        let Entry {
+            place,
+            mod_revision,
+            create_revision,
+            version,
+            lease,
+            size,
+        } = *entry;
+        let params = params![
+            key,
+            place.0,
+            mod_revision,
+            create_revision,
+            version,
+            lease,
+            size
+        ];
+        self.execute(Statement::SetCurrent, sql!("set_current"), params)
+    }
+
+    fn remove_current(&mut self, key: &[u8]) -> Sql<()> {
+        self.execute(Statement::RemoveCurrent, sql!("remove_current"), [key])
+    }
+
+    fn sweep(&mut self, from: Place, to: Place, revision: i64) -> Sql<usize> {
+        let superseded = self.timed(Statement::SweepSuperseded, |connection| {
+            connection
+                .prepare_cached(sql!("sweep_superseded"))?
+                .execute([from.0, to.0])
+        })?;
+        let deletions = self.timed(Statement::SweepDeletions, |connection| {
+            let mut statement = connection.prepare_cached(sql!("sweep_deletions"))?;
+            statement.execute([from.0, to.0, revision])
+        })?;
+        Ok(superseded + deletions)
+    }
+
+    fn leases(&mut self) -> Sql<Vec<LeaseRow>> {
+        self.timed(Statement::Leases, |connection| {
+            connection
+                .prepare_cached(sql!("leases"))?
+                .query_map([], read_lease)?
+                .collect()
+        })
+    }
+
+    fn lease(&mut self, id: i64) -> Sql<Option<LeaseRow>> {
+        self.one(Statement::Leases, sql!("lease"), [id], read_lease)
+    }
+
+    fn set_lease(&mut self, lease: &LeaseRow) -> Sql<()> {
+        let params = [lease.id, lease.ttl, lease.expires_ms];
+        self.execute(Statement::SetLease, sql!("set_lease"), params)
+    }
+
+    fn remove_lease(&mut self, id: i64) -> Sql<()> {
+        self.execute(Statement::RemoveLease, sql!("remove_lease"), [id])
+    }
+
+    fn leased_keys(&mut self, id: i64) -> Sql<Vec<Bytes>> {
+        self.timed(Statement::LeasedKeys, |connection| {
+            let mut statement = connection.prepare_cached(sql!("leased_keys"))?;
+            statement.query_map([id], |row| bytes(row, 0))?.collect()
+        })
+    }
+
+    fn space(&mut self) -> Sql<Space> {
+        let page = self.pragma(Statement::Space, "page_size")?;
+        let pages = self.pragma(Statement::Space, "page_count")?;
+        let unused = self.pragma(Statement::Space, "freelist_count")?;
+        Ok(Space {
+            total: pages * page,
+            in_use: (pages - unused) * page,
+        })
+    }
+
+    fn give_back_space(&mut self, all: bool) -> Sql<bool> {
+        let pages = self.pragma(Statement::Space, "page_count")?;
+        let unused = self.pragma(Statement::Space, "freelist_count")?;
+        let spare = if all { 0 } else { SPARE_PAGES.max(pages / 10) };
+        let excess = unused.saturating_sub(spare).min(GIVEN_BACK_AT_ONCE);
+        if excess <= 0 {
+            return Ok(false);
+        }
+        self.timed(Statement::GiveBackSpace, |connection| {
+            // Stepped to its end: each step gives back one page.
+            let mut statement =
+                connection.prepare(&format!("PRAGMA incremental_vacuum({excess})"))?;
+            let mut rows = statement.query([])?;
+            while rows.next()?.is_some() {}
+            Ok(())
+        })?;
+        Ok(unused - excess > spare)
+    }
+
+    fn between_writes(&mut self) -> Sql<()> {
+        match &self.checkpointer {
+            Some(checkpointer) if checkpointer.wants_the_writer() => {
+                checkpointer.run_on(&self.connection, &self.watchman)
+            }
+            _ => Ok(()),
+        }
+    }
+}

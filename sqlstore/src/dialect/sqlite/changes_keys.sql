@@ -1,0 +1,3 @@
+SELECT key, revision, create_revision, version, lease, x'', place
+FROM history WHERE place > ?1 AND place <= ?2
+ORDER BY place

@@ -1,0 +1,125 @@
+//! Opening connections.
+
+use std::{path::Path, sync::Arc};
+
+use keyloom_store::environment::Random;
+use rusqlite::{Connection, OpenFlags};
+
+use super::{Checkpointer, SqliteSession, Watchman, schema};
+use crate::{
+    error::{FaultKind, OpenError, SqlFault},
+    options::SqliteOptions,
+    session::{Identity, Sql},
+    statement::Statement,
+};
+
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    Writer,
+    Reader,
+    Checkpoints,
+}
+
+/// Opens connections to one database.
+#[derive(Clone, Debug)]
+pub(crate) struct Connect {
+    pub(crate) options: Arc<SqliteOptions>,
+    pub(crate) watchman: Watchman,
+}
+
+impl Connect {
+    /// Makes or migrates the database.
+    pub(crate) fn prepare(&self, random: &dyn Random) -> Result<Identity, OpenError> {
+        let connection = self.open(Role::Writer)?;
+        schema::prepare(
+            &connection,
+            &self.watchman,
+            random,
+            self.options.restored_above,
+        )
+    }
+
+    pub(crate) fn session(
+        &self,
+        role: Role,
+        checkpointer: Option<Arc<Checkpointer>>,
+    ) -> Sql<SqliteSession> {
+        let mut connection = self.open(role)?;
+        if let Some(checkpointer) = checkpointer.clone() {
+            self.watchman.timed(Statement::Open, || {
+                connection.wal_hook(Some(move |_: &mut rusqlite::hooks::Wal, pages| {
+                    checkpointer.wrote(pages);
+                    Ok(())
+                }))
+            })?;
+        }
+        Ok(SqliteSession {
+            connection,
+            watchman: self.watchman.clone(),
+            checkpointer,
+        })
+    }
+
+    pub(super) fn open(&self, role: Role) -> Sql<Connection> {
+        let connection = self
+            .watchman
+            .timed(Statement::Open, || self.connect(role))?;
+        if role == Role::Writer && connection.is_readonly("main").unwrap_or(true) {
+            return Err(SqlFault {
+                origin: self.watchman.origin.clone(),
+                kind: FaultKind::ReadOnly,
+                statement: Statement::Open,
+                text: "the file may not be written".into(),
+            });
+        }
+        Ok(connection)
+    }
+
+    fn connect(&self, role: Role) -> rusqlite::Result<Connection> {
+        let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        if role == Role::Writer && self.options.create {
+            flags |= OpenFlags::SQLITE_OPEN_CREATE;
+        }
+        let connection = Connection::open_with_flags(plain(&self.options.path), flags)?;
+        connection.busy_timeout(self.options.busy_timeout)?;
+        connection.set_prepared_statement_cache_capacity(64);
+        self.configure(&connection, role)?;
+        Ok(connection)
+    }
+
+    fn configure(&self, connection: &Connection, role: Role) -> rusqlite::Result<()> {
+        let options = &self.options;
+        if role == Role::Writer {
+            // Only has an effect on a database that has no table yet.
+            connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+        }
+        connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
+        connection.pragma_update(None, "synchronous", options.synchronous.name())?;
+        // Checkpoints are the checkpointer's: here they would be a caller's wait.
+        connection.pragma_update_and_check(None, "wal_autocheckpoint", 0, |_| Ok(()))?;
+        let kib = match role {
+            Role::Writer => options.cache_kib,
+            Role::Reader => options.cache_kib / 4,
+            Role::Checkpoints => 64,
+        };
+        connection.pragma_update(None, "cache_size", -i64::from(kib))?;
+        if role == Role::Reader {
+            connection.pragma_update(None, "query_only", true)?;
+        }
+        if options.max_pages > 0 {
+            let set = |_: &rusqlite::Row<'_>| Ok(());
+            connection.pragma_update_and_check(None, "max_page_count", options.max_pages, set)?;
+        }
+        Ok(())
+    }
+}
+
+/// A path that SQLite does not take for a URI or for a database in memory.
+fn plain(path: &Path) -> std::path::PathBuf {
+    if path.is_absolute() {
+        path.to_owned()
+    } else {
+        Path::new(".").join(path)
+    }
+}

@@ -1,0 +1,1 @@
+SELECT id, ttl, expires_ms FROM lease WHERE id = ?1

@@ -1,0 +1,1 @@
+SELECT key FROM current WHERE lease = ?1 AND lease <> 0 ORDER BY key

@@ -1,0 +1,1 @@
+SELECT revision, next_place, compacted, swept FROM marks WHERE one = 1

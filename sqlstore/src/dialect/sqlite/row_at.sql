@@ -1,0 +1,1 @@
+SELECT key, revision, create_revision, version, lease, value FROM history WHERE place = ?1

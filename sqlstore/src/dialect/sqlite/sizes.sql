@@ -1,0 +1,1 @@
+SELECT key, size FROM current ORDER BY key

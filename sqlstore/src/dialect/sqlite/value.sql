@@ -1,0 +1,1 @@
+SELECT value FROM history WHERE place = ?1

@@ -1,0 +1,170 @@
+//! The newest events in memory, for watches: what the writer commits is there at once, in the
+//! order of commits.
+//!
+//! Invariants:
+//! 1. `revisions` holds every revision from its first up to `head`, each whole.
+//! 2. `head` moves after the commit and before anybody hears of it: who was answered finds
+//!    everything up to that answer here, or here again what to read from the database.
+//! 3. Bounded in bytes. Who is too slow for it reads the history instead; nothing is dropped.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use keyloom_etcd_api::mvccpb::Event;
+use parking_lot::RwLock;
+use tokio::sync::watch;
+
+/// All events of one revision.
+#[derive(Clone, Debug)]
+pub(crate) struct Revision {
+    pub(crate) revision: i64,
+    pub(crate) events: Vec<Event>,
+    /// Whether the events carry what was before. Nobody looks it up while nobody wants it.
+    pub(crate) with_prev: bool,
+}
+
+impl Revision {
+    pub(crate) fn bytes(&self) -> usize {
+        self.events.iter().map(event_bytes).sum()
+    }
+}
+
+/// About what an event takes in memory.
+pub(crate) fn event_bytes(event: &Event) -> usize {
+    let kvs = [&event.kv, &event.prev_kv].into_iter().flatten();
+    kvs.map(|kv| kv.key.len() + kv.value.len() + 128).sum()
+}
+
+#[derive(Debug)]
+struct State {
+    head: i64,
+    compacted: i64,
+    revisions: VecDeque<Arc<Revision>>,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+pub(crate) struct Feed {
+    state: RwLock<State>,
+    head: watch::Sender<i64>,
+    limit: usize,
+    /// How many watches want to know what was before.
+    want_prev: AtomicUsize,
+}
+
+/// What a watch finds in the feed.
+#[derive(Debug)]
+pub(crate) enum Found {
+    /// Every revision from the one asked for up to the head, or as much as was allowed.
+    Here(Vec<Arc<Revision>>),
+    /// It has to be read from the database.
+    Gone,
+}
+
+impl Feed {
+    pub(crate) fn new(limit: usize) -> Self {
+        let state = State {
+            head: 0,
+            compacted: -1,
+            revisions: VecDeque::new(),
+            bytes: 0,
+        };
+        Self {
+            state: RwLock::new(state),
+            head: watch::Sender::new(0),
+            limit,
+            want_prev: AtomicUsize::new(0),
+        }
+    }
+
+    pub(crate) fn head(&self) -> i64 {
+        self.state.read().head
+    }
+
+    pub(crate) fn compacted(&self) -> i64 {
+        self.state.read().compacted
+    }
+
+    pub(crate) fn subscribe(&self) -> watch::Receiver<i64> {
+        self.head.subscribe()
+    }
+
+    /// Begins anew at a revision, of which the database knows more than the feed.
+    pub(crate) fn jump(&self, head: i64, compacted: i64) {
+        {
+            let mut state = self.state.write();
+            *state = State {
+                head,
+                compacted,
+                revisions: VecDeque::new(),
+                bytes: 0,
+            };
+        }
+        self.head.send_replace(head);
+    }
+
+    /// Follows a commit.
+    pub(crate) fn follow(&self, revisions: Vec<Revision>, compacted: i64) {
+        let head = {
+            let mut state = self.state.write();
+            state.compacted = compacted;
+            for revision in revisions {
+                state.head = revision.revision;
+                state.bytes += revision.bytes();
+                state.revisions.push_back(Arc::new(revision));
+            }
+            while state.bytes > self.limit
+                && let Some(oldest) = state.revisions.pop_front()
+            {
+                state.bytes -= oldest.bytes();
+            }
+            state.head
+        };
+        self.head
+            .send_if_modified(|before| std::mem::replace(before, head) != head);
+    }
+
+    /// The revisions from `from` on, as many as fit `bytes`, at least one; none above `to`.
+    pub(crate) fn take(&self, from: i64, to: i64, with_prev: bool, bytes: usize) -> Found {
+        let state = self.state.read();
+        let first = state
+            .revisions
+            .front()
+            .map_or(state.head + 1, |first| first.revision);
+        let Ok(skip) = usize::try_from(from - first) else {
+            return Found::Gone;
+        };
+        let (mut taken, mut size) = (Vec::new(), 0);
+        for revision in state.revisions.range(skip.min(state.revisions.len())..) {
+            if revision.revision > to || (size > bytes && !taken.is_empty()) {
+                break;
+            }
+            if with_prev && !revision.with_prev {
+                break;
+            }
+            size += revision.bytes();
+            taken.push(revision.clone());
+        }
+        if taken.is_empty() && from <= to.min(state.head) {
+            return Found::Gone;
+        }
+        Found::Here(taken)
+    }
+
+    pub(crate) fn wants_prev(&self) -> bool {
+        self.want_prev.load(Ordering::Relaxed) > 0
+    }
+
+    pub(crate) fn more_want_prev(&self) {
+        self.want_prev.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn fewer_want_prev(&self) {
+        self.want_prev.fetch_sub(1, Ordering::Relaxed);
+    }
+}

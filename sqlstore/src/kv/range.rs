@@ -1,0 +1,229 @@
+//! Range: which keys an answer holds, in which order (`server/etcdserver/txn/range.go`).
+
+use std::cmp::Ordering;
+
+use keyloom_etcd_api::{
+    EtcdError, KeyRange,
+    etcdserverpb::{
+        RangeRequest,
+        range_request::{SortOrder, SortTarget},
+    },
+    mvccpb::KeyValue,
+};
+
+use crate::{
+    census::{Census, Glance},
+    error::Stop,
+    session::{At, Marks, Row, Session, Sql, Values},
+    wire::Sink,
+};
+
+/// What a range may look at.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scope<'a> {
+    /// As committed, or as the transactions before this one in its batch left them.
+    pub(crate) marks: &'a Marks,
+    /// The newest revision that the reader sees: one above the marks' for a transaction that
+    /// has changed something.
+    pub(crate) seen: i64,
+    /// Counts without looking at every key. The writer, inside of a transaction, has none.
+    pub(crate) glance: Option<(&'a Census, &'a Glance)>,
+}
+
+/// What an answer says beside its keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ranged {
+    pub(crate) more: bool,
+    pub(crate) count: i64,
+}
+
+impl Scope<'_> {
+    /// The revision to read at for a request that names `revision`.
+    fn read_at(&self, revision: i64) -> Result<i64, EtcdError> {
+        if revision > self.seen {
+            return Err(EtcdError::FutureRev);
+        }
+        let at = if revision <= 0 { self.seen } else { revision };
+        if at < self.marks.compacted {
+            return Err(EtcdError::Compacted);
+        }
+        Ok(at)
+    }
+
+    fn place<S: Session>(&self, session: &mut S, revision: i64) -> Result<At, Stop> {
+        let at = self.read_at(revision)?;
+        Ok(if at == self.seen {
+            At::Now
+        } else {
+            At::After(session.place_at(at, self.marks)?)
+        })
+    }
+
+    fn count<S: Session>(&self, session: &mut S, keys: &KeyRange, at: At) -> Sql<i64> {
+        match self.glance {
+            Some((census, glance)) => glance.count(census, session, keys, at, self.marks),
+            None => session.count(keys, at),
+        }
+    }
+}
+
+/// Answers a request that passed its checks.
+pub(crate) fn range<S: Session>(
+    session: &mut S,
+    scope: &Scope<'_>,
+    request: &RangeRequest,
+    sink: &mut impl Sink,
+) -> Result<Ranged, Stop> {
+    let at = scope.place(session, request.revision)?;
+    let keys = KeyRange::from_request(&request.key, &request.range_end);
+    if request.count_only {
+        let count = scope.count(session, &keys, at)?;
+        return Ok(Ranged { more: false, count });
+    }
+    let (more, counted) = if sorts(request) {
+        sorted(session, &keys, at, request, sink)?
+    } else {
+        streamed(session, &keys, at, request, sink)?
+    };
+    let count = match counted {
+        Some(count) => count,
+        None => scope.count(session, &keys, at)?,
+    };
+    Ok(Ranged { more, count })
+}
+
+/// Whether the answer may be in another order than that of keys.
+fn sorts(request: &RangeRequest) -> bool {
+    request.sort_target() != SortTarget::Key || request.sort_order() == SortOrder::Descend
+}
+
+fn filters(request: &RangeRequest) -> bool {
+    request.min_mod_revision != 0
+        || request.max_mod_revision != 0
+        || request.min_create_revision != 0
+        || request.max_create_revision != 0
+}
+
+fn limit(request: &RangeRequest) -> Option<usize> {
+    usize::try_from(request.limit)
+        .ok()
+        .filter(|&limit| limit > 0)
+}
+
+/// In the order of keys: the scan ends with the first key that is one too many. The count is
+/// known where it did not.
+fn streamed<S: Session>(
+    session: &mut S,
+    keys: &KeyRange,
+    at: At,
+    request: &RangeRequest,
+    sink: &mut impl Sink,
+) -> Result<(bool, Option<i64>), Stop> {
+    let limit = limit(request).unwrap_or(usize::MAX);
+    let values = if request.keys_only {
+        Values::Leave
+    } else {
+        Values::Read
+    };
+    let (filters, single) = (filters(request), keys.is_single_key());
+    let (mut given, mut met, mut more) = (0, 0, false);
+    session.scan(keys, at, values, &mut |row| {
+        if filters && !passes(request, row) {
+            met += 1;
+            return true;
+        }
+        if given == limit {
+            more = true;
+            return false;
+        }
+        sink.push(row);
+        given += 1;
+        met += 1;
+        !single
+    })?;
+    Ok((more, (!more).then_some(met)))
+}
+
+/// In another order: everything that is looked at has to be there before the first can be given.
+fn sorted<S: Session>(
+    session: &mut S,
+    keys: &KeyRange,
+    at: At,
+    request: &RangeRequest,
+    sink: &mut impl Sink,
+) -> Result<(bool, Option<i64>), Stop> {
+    let limit = limit(request);
+    // With an order or a filter etcd looks at every key, otherwise only at one more than asked.
+    let looks_at_all = request.sort_order() != SortOrder::None || filters(request);
+    let looked_at = match limit {
+        Some(limit) if !looks_at_all => limit.saturating_add(1),
+        _ => usize::MAX,
+    };
+    let by_value = request.sort_target() == SortTarget::Value;
+    let values = if request.keys_only && !by_value {
+        Values::Leave
+    } else {
+        Values::Read
+    };
+    let (mut kvs, mut met) = (Vec::new(), 0_usize);
+    session.scan(keys, at, values, &mut |row| {
+        met += 1;
+        if passes(request, row) {
+            kvs.push(row.to_key_value());
+        }
+        met < looked_at
+    })?;
+    sort(request, &mut kvs);
+    let more = limit.is_some_and(|limit| kvs.len() > limit);
+    for kv in kvs.iter().take(limit.unwrap_or(usize::MAX)) {
+        sink.push(&borrow(kv, request.keys_only));
+    }
+    let all = (met < looked_at).then(|| i64::try_from(met).unwrap_or(i64::MAX));
+    Ok((more, all))
+}
+
+fn borrow(kv: &KeyValue, keys_only: bool) -> Row<'_> {
+    Row {
+        key: &kv.key,
+        mod_revision: kv.mod_revision,
+        create_revision: kv.create_revision,
+        version: kv.version,
+        lease: kv.lease,
+        value: if keys_only { &[] } else { &kv.value },
+    }
+}
+
+fn passes(request: &RangeRequest, row: &Row<'_>) -> bool {
+    let within =
+        |revision, min, max| (min == 0 || revision >= min) && (max == 0 || revision <= max);
+    within(
+        row.mod_revision,
+        request.min_mod_revision,
+        request.max_mod_revision,
+    ) && within(
+        row.create_revision,
+        request.min_create_revision,
+        request.max_create_revision,
+    )
+}
+
+/// Stable, so that equals stay in the order of keys.
+fn sort(request: &RangeRequest, kvs: &mut [KeyValue]) {
+    let target = request.sort_target();
+    let by = |a: &KeyValue, b: &KeyValue| compare(target, a, b);
+    match request.sort_order() {
+        // Another target than the key with no order is ascending: etcd's quirk.
+        SortOrder::None | SortOrder::Ascend => kvs.sort_by(by),
+        SortOrder::Descend => kvs.sort_by(|a, b| by(b, a)),
+    }
+}
+
+fn compare(target: SortTarget, a: &KeyValue, b: &KeyValue) -> Ordering {
+    match target {
+        SortTarget::Key => a.key.cmp(&b.key),
+        SortTarget::Version => a.version.cmp(&b.version),
+        SortTarget::Create => a.create_revision.cmp(&b.create_revision),
+        SortTarget::Mod => a.mod_revision.cmp(&b.mod_revision),
+        SortTarget::Value => a.value.cmp(&b.value),
+    }
+}

@@ -1,0 +1,37 @@
+//! What the writer, the readers and the streams of one store share.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicI64},
+};
+
+use keyloom_etcd_api::etcdserverpb::ResponseHeader;
+use keyloom_store::environment::Random;
+
+use crate::{
+    census::Census, clock::WallClock, error::Origin, feed::Feed, metrics::StoreMetrics,
+    options::SqliteOptions, session::Identity, usage::Usages, wire,
+};
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) identity: Identity,
+    pub(crate) origin: Arc<Origin>,
+    pub(crate) options: Arc<SqliteOptions>,
+    pub(crate) clock: Arc<dyn WallClock>,
+    pub(crate) random: Arc<dyn Random>,
+    pub(crate) metrics: Arc<StoreMetrics>,
+    pub(crate) feed: Feed,
+    pub(crate) census: Census,
+    pub(crate) usages: Usages,
+    /// When the next lease ends; the writer's, for the timer.
+    pub(crate) next_end: AtomicI64,
+    /// Whether the last write found no space.
+    pub(crate) full: AtomicBool,
+}
+
+impl Shared {
+    pub(crate) fn header(&self, revision: i64) -> ResponseHeader {
+        wire::header(&self.identity, revision)
+    }
+}

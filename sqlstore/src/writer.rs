@@ -1,0 +1,244 @@
+//! The writer: one thread that gives out revisions.
+//!
+//! Requests that arrive while a commit waits for the disk are the next batch: they share one SQL
+//! transaction and one wait. Each is checked and carried out by itself, in order, and sees what
+//! the ones before it did; none is answered before the commit.
+//!
+//! ```text
+//!  queue -> begin -> apply each -> commit -> publish (census, feed) -> answer -> queue ...
+//!             |          |           |
+//!             |          |           +-- error: nobody knows: all Unknown, state read anew
+//!             |          +-- error of the database: nothing happened; each again by itself
+//!             +-- error: nothing happened: all refused
+//! ```
+//!
+//! Between batches, and alone when nothing waits, the writer does its chores: sweeping behind a
+//! compaction, giving space back.
+//!
+//! Invariants:
+//! 1. `marks` and `leases` are what is committed, or `sound` is false.
+//! 2. What is published is committed; what is answered is published.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, atomic::Ordering},
+};
+
+use bytes::Bytes;
+use keyloom_store::CallError;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{
+    error::SqlFault,
+    lease::Leases,
+    session::{Marks, Session, Sql},
+    shared::Shared,
+};
+
+mod apply;
+mod batch;
+mod chores;
+mod request;
+
+pub(crate) use request::Request;
+
+use batch::Lost;
+use chores::Chores;
+
+/// The most requests that share a commit.
+const LARGEST_BATCH: usize = 512;
+
+/// The most bytes of requests that share a commit.
+const LARGEST_BATCH_BYTES: usize = 8 << 20;
+
+/// A request, and who waits for its answer.
+type Asked = (Request, Reply);
+
+pub(crate) type Reply = oneshot::Sender<Result<Bytes, CallError>>;
+
+/// What the writer is asked to do.
+#[derive(Debug)]
+pub(crate) enum Job {
+    Write(Request, Reply),
+    Defragment(Reply),
+    /// Does what is queued, and then no more.
+    Stop,
+}
+
+#[derive(Debug)]
+pub(crate) struct Writer<S> {
+    session: S,
+    shared: Arc<Shared>,
+    marks: Marks,
+    leases: Leases,
+    /// Whether `marks` and `leases` can be relied on.
+    sound: bool,
+    chores: Chores,
+    /// Taken from the queue, not yet done.
+    waiting: VecDeque<Asked>,
+    stopping: bool,
+}
+
+impl<S: Session> Writer<S> {
+    /// Reads where the store stands, and publishes it.
+    pub(crate) fn new(session: S, shared: Arc<Shared>, marks: Marks) -> Sql<Self> {
+        let mut writer = Self {
+            session,
+            shared,
+            marks,
+            leases: Leases::default(),
+            sound: false,
+            chores: Chores::default(),
+            waiting: VecDeque::new(),
+            stopping: false,
+        };
+        writer.load(true)?;
+        Ok(writer)
+    }
+
+    /// Works until it is told to stop, or until nobody is left to ask.
+    pub(crate) fn work(mut self, mut jobs: mpsc::Receiver<Job>) {
+        while self.receive(&mut jobs) {
+            self.run_waiting();
+            if let Err(fault) = self.session.between_writes() {
+                tracing::warn!(%fault, "between writes");
+            }
+        }
+        jobs.close();
+        while let Ok(job) = jobs.try_recv() {
+            self.take(job);
+        }
+        self.run_waiting();
+    }
+
+    /// Takes what waits, or waits for something; `false` when there is no more.
+    fn receive(&mut self, jobs: &mut mpsc::Receiver<Job>) -> bool {
+        if self.stopping {
+            return false;
+        }
+        let mut first = jobs.try_recv();
+        while matches!(first, Err(mpsc::error::TryRecvError::Empty)) && self.do_chore() {
+            first = jobs.try_recv();
+        }
+        let Some(first) = first.ok().or_else(|| jobs.blocking_recv()) else {
+            return false;
+        };
+        let mut bytes = self.take(first);
+        while self.waiting.len() < LARGEST_BATCH
+            && bytes < LARGEST_BATCH_BYTES
+            && let Ok(job) = jobs.try_recv()
+        {
+            bytes += self.take(job);
+        }
+        true
+    }
+
+    fn take(&mut self, job: Job) -> usize {
+        match job {
+            Job::Write(request, reply) => {
+                let bytes = request.bytes();
+                self.waiting.push_back((request, reply));
+                bytes
+            }
+            Job::Defragment(reply) => {
+                self.chores.defragment(reply);
+                0
+            }
+            Job::Stop => {
+                self.stopping = true;
+                0
+            }
+        }
+    }
+
+    fn run_waiting(&mut self) {
+        let asked: Vec<Asked> = std::mem::take(&mut self.waiting).into();
+        if asked.is_empty() {
+            return;
+        }
+        let mut outcome = self.run(&asked);
+        if matches!(outcome, Err(Lost::Before(_))) && self.chores.spoiled_a_batch() {
+            outcome = self.run(&asked);
+        }
+        let answers = match outcome {
+            Ok(answers) => answers,
+            Err(Lost::Before(fault)) if asked.len() > 1 && fault.may_be_of_one_request() => {
+                self.run_alone(&asked)
+            }
+            Err(lost) => vec![Err(lost.error()); asked.len()],
+        };
+        for ((request, reply), answer) in asked.into_iter().zip(answers) {
+            self.answer(&request, reply, answer);
+        }
+    }
+
+    fn answer(&mut self, request: &Request, reply: Reply, answer: Result<Bytes, CallError>) {
+        match answer {
+            Ok(answer) if request.waits_for_sweep() => self.chores.when_swept(reply, answer),
+            // Who does not wait any more does not need it.
+            answer => drop(reply.send(answer)),
+        }
+    }
+
+    /// Reads everything from the database, and publishes what is new to the others.
+    fn load(&mut self, first: bool) -> Sql<()> {
+        self.session.rollback();
+        self.session.begin_read()?;
+        let loaded = self.load_snapshot(first);
+        self.session.rollback();
+        loaded?;
+        self.sound = true;
+        self.chores.begin_sweep(&mut self.session, &self.marks)?;
+        self.show();
+        Ok(())
+    }
+
+    fn load_snapshot(&mut self, first: bool) -> Sql<()> {
+        let marks = self.session.marks()?;
+        self.leases = Leases::new(self.session.leases()?);
+        if first || marks != self.marks {
+            let Shared {
+                census,
+                usages,
+                feed,
+                ..
+            } = self.shared.as_ref();
+            usages.clear();
+            let session = &mut self.session;
+            census.rebuild(&marks, |visit| {
+                session.sizes(&mut |key, size| {
+                    visit(key);
+                    let length = i64::try_from(key.len()).unwrap_or(i64::MAX);
+                    usages.add(key, 1, length + size);
+                })
+            })?;
+            feed.jump(marks.revision, marks.compacted);
+        }
+        self.marks = marks;
+        Ok(())
+    }
+
+    /// Shows where the store stands to timers and metrics.
+    fn show(&self) {
+        let shared = &self.shared;
+        let next_end = self.leases.next_end().unwrap_or(i64::MAX);
+        shared.next_end.store(next_end, Ordering::Relaxed);
+        shared.metrics.revision.set(self.marks.revision);
+        shared.metrics.compacted.set(self.marks.compacted);
+        shared
+            .metrics
+            .leases
+            .set(i64::try_from(self.leases.len()).unwrap_or(i64::MAX));
+        shared.metrics.objects.set(shared.census.total());
+    }
+
+    fn note(&self, fault: &SqlFault) {
+        tracing::error!(%fault, "write");
+        if fault.kind == crate::error::FaultKind::Full {
+            self.shared.full.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

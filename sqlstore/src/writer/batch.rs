@@ -1,0 +1,244 @@
+//! Batches: one SQL transaction for many requests.
+
+use bytes::Bytes;
+use keyloom_etcd_api::mvccpb::{Event, event::EventType};
+use keyloom_store::CallError;
+
+use std::sync::atomic::Ordering;
+
+use super::{Asked, Writer};
+use crate::{
+    census::Move,
+    error::{SqlFault, Stop},
+    feed::Revision,
+    kv::Changed,
+    session::{Marks, Place, Session, Sql},
+    usage::Delta,
+};
+
+/// What a batch has done so far, not yet committed.
+#[derive(Debug)]
+pub(super) struct Batch {
+    /// Where the store will stand.
+    pub(super) marks: Marks,
+    /// Whether there is anything to commit.
+    pub(super) dirty: bool,
+    revisions: Vec<Revision>,
+    deltas: Vec<Delta>,
+}
+
+/// Why a batch has no answers.
+#[derive(Debug)]
+pub(super) enum Lost {
+    /// The database failed before the commit: nothing happened.
+    Before(SqlFault),
+    /// The commit failed: what was written may or may not be there.
+    Commit(SqlFault),
+}
+
+impl Lost {
+    pub(super) fn error(&self) -> CallError {
+        match self {
+            Self::Before(fault) => fault.refusal(),
+            Self::Commit(fault) => CallError::Unknown(fault.to_string()),
+        }
+    }
+
+    fn fault(&self) -> &SqlFault {
+        let (Self::Before(fault) | Self::Commit(fault)) = self;
+        fault
+    }
+}
+
+/// The answers of a batch, in the order of its requests.
+pub(super) type Answers = Vec<Result<Bytes, CallError>>;
+
+impl Batch {
+    pub(super) fn new(marks: Marks) -> Self {
+        Self {
+            marks,
+            dirty: false,
+            revisions: Vec::new(),
+            deltas: Vec::new(),
+        }
+    }
+
+    /// Takes a finished transaction. It has a revision only if it changed something.
+    pub(super) fn take(&mut self, changes: Vec<Changed>, with_prev: bool) {
+        if changes.is_empty() {
+            return;
+        }
+        self.dirty = true;
+        self.marks.revision += 1;
+        self.marks.next_place.0 += i64::try_from(changes.len()).unwrap_or(i64::MAX);
+        self.deltas.extend(changes.iter().map(delta));
+        self.revisions.push(Revision {
+            revision: self.marks.revision,
+            events: changes.into_iter().map(event).collect(),
+            with_prev,
+        });
+    }
+}
+
+impl Batch {
+    /// The keys that came and went. There is a delta for each change, in the order of places.
+    fn moves(&self, before: Marks) -> impl Iterator<Item = Move> {
+        let places = (before.next_place.0..).map(Place);
+        let moved = places
+            .zip(&self.deltas)
+            .filter(|(_, delta)| delta.objects != 0);
+        moved.map(|(place, delta)| Move {
+            place,
+            key: delta.key.clone(),
+            difference: delta.objects,
+        })
+    }
+}
+
+fn delta(change: &Changed) -> Delta {
+    let key = i64::try_from(change.kv.key.len()).unwrap_or(i64::MAX);
+    let value = i64::try_from(change.kv.value.len()).unwrap_or(i64::MAX);
+    let (objects, bytes) = match (&change.before, change.is_deletion()) {
+        (None, true) => (0, 0),
+        (None, false) => (1, key + value),
+        (Some(before), false) => (0, value - before.size),
+        (Some(before), true) => (-1, -key - before.size),
+    };
+    Delta {
+        key: change.kv.key.clone(),
+        objects,
+        bytes,
+    }
+}
+
+fn event(change: Changed) -> Event {
+    let kind = if change.is_deletion() {
+        EventType::Delete
+    } else {
+        EventType::Put
+    };
+    Event {
+        r#type: kind.into(),
+        kv: Some(change.kv),
+        prev_kv: change.prev_kv,
+    }
+}
+
+impl<S: Session> Writer<S> {
+    /// Runs requests that share a commit.
+    pub(super) fn run(&mut self, asked: &[Asked]) -> Result<Answers, Lost> {
+        let outcome = self.try_run(asked);
+        match &outcome {
+            Ok(_) => self.shared.metrics.batches.observe(asked.len() as f64),
+            Err(lost) => self.recover(lost.fault()),
+        }
+        outcome
+    }
+
+    /// Runs each request in a transaction of its own, so that one that the database cannot do
+    /// does not take the others with it.
+    pub(super) fn run_alone(&mut self, asked: &[Asked]) -> Answers {
+        let one = |asked| {
+            let outcome = self.run(std::slice::from_ref(asked));
+            outcome.unwrap_or_else(|lost| vec![Err(lost.error())])
+        };
+        asked.iter().flat_map(one).collect()
+    }
+
+    fn try_run(&mut self, asked: &[Asked]) -> Result<Answers, Lost> {
+        let (batch, answers) = self.before_commit(asked).map_err(Lost::Before)?;
+        if batch.dirty {
+            self.session.commit().map_err(Lost::Commit)?;
+            self.publish(batch);
+        } else {
+            self.session.rollback();
+        }
+        Ok(answers)
+    }
+
+    fn before_commit(&mut self, asked: &[Asked]) -> Sql<(Batch, Answers)> {
+        if !self.sound {
+            self.load(false)?;
+        }
+        self.session.begin_write()?;
+        let marks = self.session.marks()?;
+        if marks != self.marks {
+            tracing::error!(
+                store = %self.shared.origin, ours = ?self.marks, found = ?marks,
+                "another program has written to the database",
+            );
+            self.load(false)?;
+            self.session.begin_write()?;
+        }
+        let mut batch = Batch::new(self.marks);
+        let mut answers = Vec::with_capacity(asked.len());
+        for (request, reply) in asked {
+            if reply.is_closed() {
+                // It waited for too long, perhaps just now for a lock. Nobody would know of it.
+                answers.push(Err(CallError::TimedOut));
+                continue;
+            }
+            answers.push(match self.apply(&mut batch, request) {
+                Ok(answer) => Ok(answer),
+                Err(Stop::Sql(fault)) => return Err(fault),
+                Err(stop) => Err(stop.refusal()),
+            });
+        }
+        if batch.dirty {
+            self.chores
+                .sweep_along(&mut self.session, &mut batch.marks)?;
+            self.session.set_marks(&batch.marks)?;
+        }
+        Ok((batch, answers))
+    }
+
+    /// Shows what was committed, first to those who must know it before anybody is answered.
+    pub(super) fn publish(&mut self, batch: Batch) {
+        let before = std::mem::replace(&mut self.marks, batch.marks);
+        let compacted = before.compacted != self.marks.compacted;
+        let shared = self.shared.clone();
+        let moves = batch.moves(before);
+        if shared.census.follow(&self.marks, moves) {
+            self.cut_blocks();
+        }
+        shared.usages.follow(batch.deltas.iter());
+        shared.feed.follow(batch.revisions, self.marks.compacted);
+        shared.full.store(false, Ordering::Relaxed);
+        self.chores.committed();
+        if compacted && let Err(fault) = self.chores.begin_sweep(&mut self.session, &self.marks) {
+            // The next opening begins it.
+            tracing::warn!(%fault, "sweep");
+        }
+        self.show();
+    }
+
+    fn cut_blocks(&mut self) {
+        while let Some(range) = self.shared.census.overgrown() {
+            let mut keys = Vec::new();
+            let scanned = self.session.scan(
+                &range,
+                crate::session::At::Now,
+                crate::session::Values::Leave,
+                &mut |row| {
+                    keys.push(Bytes::copy_from_slice(row.key));
+                    true
+                },
+            );
+            if scanned.is_err() || keys.is_empty() {
+                // Counts stay right, only slower.
+                return;
+            }
+            self.shared.census.cut(&range.start, &keys);
+        }
+    }
+
+    /// After an error: back to what is committed, as far as it can be read.
+    pub(super) fn recover(&mut self, fault: &SqlFault) {
+        self.note(fault);
+        self.session.rollback();
+        self.sound = false;
+        if let Err(fault) = self.load(false) {
+            tracing::error!(%fault, "the state could not be read anew");
+        }
+    }
+}

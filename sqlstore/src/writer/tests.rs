@@ -1,0 +1,394 @@
+//! The writer over a database that fails: who is told what, and what is there afterwards.
+
+use std::sync::Arc;
+
+use keyloom_etcd_api::{
+    EtcdError, KeyRange,
+    etcdserverpb::{CompactionRequest, DeleteRangeRequest, LeaseGrantRequest, PutRequest},
+};
+use keyloom_store::environment::SeededRandom;
+use rusqlite::ffi;
+use tempfile::TempDir;
+use tonic::Code;
+
+use super::*;
+use crate::{
+    census::Census,
+    clock::SystemClock,
+    dialect::sqlite::{
+        Connect, Role, SqliteSession, Watchman,
+        inject::{Injected, When},
+    },
+    error::Origin,
+    feed::{Feed, Found},
+    metrics::Metrics,
+    options::SqliteOptions,
+    session::{At, Place, Values},
+    statement::Statement,
+    usage::Usages,
+};
+
+struct Bench {
+    writer: Writer<SqliteSession>,
+    shared: Arc<Shared>,
+    reader: SqliteSession,
+    injected: Injected,
+    _folder: TempDir,
+}
+
+fn bench() -> Bench {
+    let folder = tempfile::tempdir().unwrap();
+    let options = Arc::new(SqliteOptions::new("test", folder.path().join("state.db")));
+    let origin = Arc::new(Origin {
+        name: "test".into(),
+        path: options.path.clone(),
+    });
+    let metrics = Arc::new(Metrics::default().of_store("test"));
+    let injected = Injected::default();
+    let watchman = Watchman {
+        origin: origin.clone(),
+        metrics: metrics.clone(),
+        slow: options.slow_statement,
+        injected: injected.clone(),
+    };
+    let connect = Connect {
+        options: options.clone(),
+        watchman,
+    };
+    let random = Arc::new(SeededRandom::new(1));
+    let shared = Arc::new(Shared {
+        identity: connect.prepare(random.as_ref()).unwrap(),
+        origin,
+        clock: Arc::new(SystemClock),
+        random,
+        metrics,
+        feed: Feed::new(1 << 20),
+        census: Census::default(),
+        usages: Usages::default(),
+        next_end: i64::MAX.into(),
+        full: false.into(),
+        options,
+    });
+    let mut session = connect.session(Role::Writer, None).unwrap();
+    let marks = session.marks().unwrap();
+    let reader = connect.session(Role::Reader, None).unwrap();
+    let writer = Writer::new(session, shared.clone(), marks).unwrap();
+    Bench {
+        writer,
+        shared,
+        reader,
+        injected,
+        _folder: folder,
+    }
+}
+
+fn put(key: &str) -> Request {
+    Request::Put(PutRequest {
+        key: Bytes::copy_from_slice(key.as_bytes()),
+        value: "v".into(),
+        ..PutRequest::default()
+    })
+}
+
+type Answer = oneshot::Receiver<Result<Bytes, CallError>>;
+
+impl Bench {
+    fn ask(&mut self, requests: Vec<Request>) -> Vec<Result<Bytes, CallError>> {
+        let ask = |request| {
+            let (reply, answer) = oneshot::channel();
+            self.writer.take(Job::Write(request, reply));
+            answer
+        };
+        let asked: Vec<Answer> = requests.into_iter().map(ask).collect();
+        self.writer.run_waiting();
+        asked
+            .into_iter()
+            .map(|mut answer| answer.try_recv().unwrap())
+            .collect()
+    }
+
+    fn keys(&mut self) -> Vec<String> {
+        let mut keys = Vec::new();
+        self.reader
+            .scan(&KeyRange::all(), At::Now, Values::Leave, &mut |row| {
+                keys.push(String::from_utf8(row.key.to_vec()).unwrap());
+                true
+            })
+            .unwrap();
+        keys
+    }
+
+    /// Memory says what the file says.
+    fn check(&mut self) {
+        let marks = self.reader.marks().unwrap();
+        assert_eq!(self.writer.marks, marks);
+        assert_eq!(self.shared.feed.head(), marks.revision);
+        assert_eq!(
+            self.shared.census.total(),
+            i64::try_from(self.keys().len()).unwrap()
+        );
+        let objects: i64 = self
+            .shared
+            .usages
+            .list()
+            .iter()
+            .map(|(_, usage)| usage.objects)
+            .sum();
+        assert_eq!(self.shared.census.total(), objects);
+    }
+}
+
+fn code(answer: &Result<Bytes, CallError>) -> Code {
+    match answer {
+        Ok(_) => Code::Ok,
+        Err(CallError::Refused(status)) => status.code(),
+        Err(CallError::Unknown(_)) => Code::Unknown,
+        Err(error) => panic!("{error:?}"),
+    }
+}
+
+#[test]
+fn requests_of_a_batch_see_each_other_and_fail_alone() {
+    let mut bench = bench();
+    let lost = PutRequest {
+        key: "b".into(),
+        ignore_value: true,
+        ..PutRequest::default()
+    };
+    let kept = PutRequest {
+        key: "a".into(),
+        ignore_value: true,
+        ..PutRequest::default()
+    };
+    let leased = PutRequest {
+        key: "c".into(),
+        lease: 5,
+        ..PutRequest::default()
+    };
+    let answers = bench.ask(vec![
+        put("a"),
+        Request::Put(lost),
+        Request::Put(kept),
+        Request::Put(leased.clone()),
+        Request::LeaseGrant(LeaseGrantRequest { id: 5, ttl: 100 }),
+        Request::Put(leased),
+    ]);
+    let codes: Vec<Code> = answers.iter().map(code).collect();
+    let refused = [Code::InvalidArgument, Code::NotFound];
+    assert_eq!(
+        codes,
+        [
+            Code::Ok,
+            refused[0],
+            Code::Ok,
+            refused[1],
+            Code::Ok,
+            Code::Ok
+        ]
+    );
+    assert_eq!(
+        bench.writer.marks.revision, 4,
+        "the refused ones took no revision"
+    );
+    bench.check();
+}
+
+#[test]
+fn a_commit_that_fails_is_unknown_to_all_of_its_batch() {
+    for (when, there) in [(When::Instead, 0), (When::After, 3)] {
+        let mut bench = bench();
+        bench
+            .injected
+            .fail(Statement::Commit, when, ffi::SQLITE_IOERR_FSYNC, 0);
+        let answers = bench.ask(vec![put("a"), put("b"), put("c")]);
+        assert!(
+            answers.iter().all(|answer| code(answer) == Code::Unknown),
+            "{answers:?}"
+        );
+        assert_eq!(bench.keys().len(), there);
+        bench.check();
+        // What came of it is in the history; the feed must not skip it.
+        let head = bench.shared.feed.head();
+        assert_eq!(head, 1 + i64::try_from(there).unwrap());
+        if there > 0 {
+            assert!(matches!(
+                bench.shared.feed.take(2, head, false, 1),
+                Found::Gone
+            ));
+        }
+        assert_eq!(code(&bench.ask(vec![put("d")])[0]), Code::Ok);
+        assert_eq!(
+            bench.shared.feed.head(),
+            head + 1,
+            "no revision twice, none left out"
+        );
+        bench.check();
+    }
+}
+
+#[test]
+fn what_one_request_finds_no_space_for_does_not_take_the_others() {
+    let mut bench = bench();
+    // Once in the batch, once when it is tried alone: the third put.
+    bench
+        .injected
+        .fail(Statement::Append, When::Instead, ffi::SQLITE_FULL, 2);
+    bench
+        .injected
+        .fail(Statement::Append, When::Instead, ffi::SQLITE_FULL, 2);
+    let answers = bench.ask(vec![put("a"), put("b"), put("c"), put("d")]);
+    let codes: Vec<Code> = answers.iter().map(code).collect();
+    assert_eq!(
+        codes,
+        [Code::Ok, Code::Ok, Code::ResourceExhausted, Code::Ok]
+    );
+    let Err(CallError::Refused(status)) = &answers[2] else {
+        panic!()
+    };
+    assert_eq!(EtcdError::of(status), Some(EtcdError::NoSpace));
+    assert_eq!(bench.keys(), ["a", "b", "d"]);
+    assert_eq!(bench.writer.marks.revision, 4);
+    bench.check();
+}
+
+#[test]
+fn a_database_that_cannot_be_written_refuses_by_name_and_recovers() {
+    let mut bench = bench();
+    for (code_of, expected) in [
+        (ffi::SQLITE_READONLY, Code::Unavailable),
+        (ffi::SQLITE_BUSY, Code::Unavailable),
+        (ffi::SQLITE_CORRUPT, Code::DataLoss),
+    ] {
+        bench
+            .injected
+            .fail(Statement::Begin, When::Instead, code_of, 0);
+        let answers = bench.ask(vec![put("a"), put("b")]);
+        for answer in &answers {
+            assert_eq!(code(answer), expected);
+            let Err(CallError::Refused(status)) = answer else {
+                panic!()
+            };
+            assert!(status.message().contains("store test ("), "{status:?}");
+            assert!(status.message().contains("state.db"), "{status:?}");
+        }
+        assert!(bench.keys().is_empty());
+        bench.check();
+    }
+    assert_eq!(code(&bench.ask(vec![put("a")])[0]), Code::Ok);
+    bench.check();
+}
+
+#[test]
+fn leases_are_read_anew_after_a_failed_commit() {
+    let mut bench = bench();
+    bench
+        .injected
+        .fail(Statement::Commit, When::Instead, ffi::SQLITE_IOERR, 0);
+    let grant = || Request::LeaseGrant(LeaseGrantRequest { id: 5, ttl: 100 });
+    assert_eq!(code(&bench.ask(vec![grant()])[0]), Code::Unknown);
+    assert!(!bench.writer.leases.has(5));
+    assert_eq!(code(&bench.ask(vec![grant()])[0]), Code::Ok);
+    assert!(bench.writer.leases.has(5));
+}
+
+/// A sweep that cannot go on takes neither a write nor a waiting caller with it; the next opening
+/// goes on with it, and what is compacted stays compacted.
+#[test]
+fn a_sweep_that_fails_fails_alone() {
+    let mut bench = bench();
+    for _ in 0..3 {
+        let puts = (0..200)
+            .map(|number| put(&format!("k{number:03}")))
+            .collect();
+        bench.ask(puts);
+    }
+    let last = bench.writer.marks.revision;
+    let fail = |skip| {
+        let statement = Statement::SweepSuperseded;
+        bench
+            .injected
+            .fail(statement, When::Instead, ffi::SQLITE_IOERR, skip);
+    };
+    fail(0);
+    fail(0);
+    let compact = CompactionRequest {
+        revision: last,
+        physical: true,
+    };
+    let (reply, mut swept) = oneshot::channel();
+    bench
+        .writer
+        .take(Job::Write(Request::Compact(compact), reply));
+    bench.writer.run_waiting();
+    assert!(swept.try_recv().is_err(), "not yet");
+    // The slice along with this batch fails; the batch does not, and the caller is told.
+    assert_eq!(code(&bench.ask(vec![put("x")])[0]), Code::Ok);
+    assert_eq!(code(&swept.try_recv().unwrap()), Code::Unknown);
+    assert_eq!(bench.writer.marks.compacted, last);
+    assert!(!bench.writer.do_chore(), "it rests");
+    assert_eq!(code(&bench.ask(vec![put("y")])[0]), Code::Ok);
+    bench.check();
+    bench.injected.clear();
+    bench.writer.chores = Chores::default();
+    bench.writer.load(true).unwrap();
+    while bench.writer.do_chore() {}
+    bench.check();
+    let mut rows = 0;
+    let mut count = |_: Place, _: &crate::session::Row<'_>| {
+        rows += 1;
+        true
+    };
+    bench
+        .reader
+        .changes(Place(0), Place(i64::MAX), Values::Leave, &mut count)
+        .unwrap();
+    assert_eq!(rows, 202);
+}
+
+/// Counts from blocks are those of a look at every key, now and at any revision.
+#[test]
+fn the_census_counts_what_a_scan_counts() {
+    let mut bench = bench();
+    let chance = SeededRandom::new(3);
+    let next = |below: u64| keyloom_store::environment::Random::next(&chance) % below;
+    for _ in 0..40 {
+        let requests = (0..200).map(|_| {
+            let key = format!("/{}/{:04}", next(3), next(4000));
+            if next(4) == 0 {
+                let key = Bytes::from(key);
+                return Request::DeleteRange(DeleteRangeRequest {
+                    key,
+                    ..Default::default()
+                });
+            }
+            put(&key)
+        });
+        bench.ask(requests.collect());
+    }
+    let marks = bench.writer.marks;
+    assert!(bench.shared.census.total() > 3000);
+    for round in 0..400 {
+        if round == 200 {
+            // Nothing is remembered after this: differences come from the history.
+            bench.writer.load(true).unwrap();
+        }
+        let key = |number: u64| Bytes::from(format!("/{}/{:04}", number / 4000, number % 4000));
+        let (a, b) = (next(12_000), next(12_000));
+        let keys = KeyRange {
+            start: key(a.min(b)),
+            end: (next(5) > 0).then(|| key(a.max(b))),
+        };
+        let glance = bench.shared.census.glance(&keys);
+        let place = Place(next(marks.next_place.0.cast_unsigned()).cast_signed());
+        for at in [At::Now, At::After(place)] {
+            let counted = bench.reader.count(&keys, at).unwrap();
+            assert_eq!(
+                glance
+                    .count(&bench.shared.census, &mut bench.reader, &keys, at, &marks)
+                    .unwrap(),
+                counted
+            );
+        }
+    }
+    bench.check();
+}

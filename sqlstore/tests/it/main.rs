@@ -1,0 +1,11 @@
+//! The store as a whole, through the port, on real files.
+
+#![cfg(test)]
+
+mod support;
+
+mod crash;
+mod differential;
+mod open;
+mod trouble;
+mod watch;

@@ -1,0 +1,23 @@
+//! What clients asked and were answered, and whether one etcd could have answered so.
+//!
+//! ```
+//! use keyloom_testkit::{
+//!     Step,
+//!     history::{Recorder, Rules, Verdict, check_linearizable},
+//!     model::Etcd,
+//! };
+//!
+//! let (recorder, mut etcd) = (Recorder::default(), Etcd::default());
+//! let step = Step::Put(Default::default());
+//! let call = recorder.begin(0, step.clone());
+//! call.end(etcd.apply(&step).map_err(Into::into));
+//! let verdict = check_linearizable(&recorder.history(), &Rules::default());
+//! assert!(matches!(verdict, Verdict::Linearizable));
+//! ```
+
+mod record;
+
+mod linearizable;
+
+pub use linearizable::{Reason, Rules, Stuck, Verdict, Violation, check_linearizable};
+pub use record::{History, Operation, Outcome, Recorder, Recording};

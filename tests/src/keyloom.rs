@@ -1,0 +1,206 @@
+//! The program under test.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, ExitStatus, Output},
+};
+
+use tempfile::TempDir;
+
+use crate::{client::Client, http, metrics::Metrics, poll, process::Process, programs};
+
+/// A running `keyloom serve`.
+#[derive(Debug)]
+pub struct Keyloom {
+    arguments: Vec<String>,
+    process: Process,
+    /// Lines of standard output that belong to earlier starts.
+    heard: usize,
+    url: String,
+    admin: String,
+    home: TempDir,
+}
+
+impl Keyloom {
+    /// Serves a topology, and waits until it is ready.
+    pub async fn start(topology: &str) -> Self {
+        let mut keyloom = Self::launch(topology);
+        keyloom.ready().await;
+        keyloom
+    }
+
+    /// Serves one endpoint, without a topology.
+    pub async fn in_front_of(endpoint: &str) -> Self {
+        let home = tempfile::tempdir().expect("a temporary folder");
+        let mut keyloom = Self::spawn(vec!["--endpoint".into(), endpoint.into()], home);
+        keyloom.ready().await;
+        keyloom
+    }
+
+    /// Starts with a topology and does not wait.
+    #[must_use]
+    pub fn launch(topology: &str) -> Self {
+        Self::launch_with(topology, &[])
+    }
+
+    /// [`Self::launch`] with further arguments.
+    #[must_use]
+    pub fn launch_with(topology: &str, further: &[&str]) -> Self {
+        let home = tempfile::tempdir().expect("a temporary folder");
+        let file = write_topology(home.path(), topology);
+        let mut arguments = vec!["--topology".to_owned(), file.display().to_string()];
+        arguments.extend(further.iter().map(|argument| (*argument).to_owned()));
+        Self::spawn(arguments, home)
+    }
+
+    fn spawn(arguments: Vec<String>, home: TempDir) -> Self {
+        let process = serve(&arguments, home.path());
+        let (url, admin) = (String::new(), String::new());
+        Self {
+            arguments,
+            process,
+            heard: 0,
+            url,
+            admin,
+            home,
+        }
+    }
+
+    /// Waits until it serves.
+    pub async fn ready(&mut self) {
+        let heard = self.heard;
+        let this = std::cell::RefCell::new(&mut *self);
+        let lines = poll::eventually("keyloom's `ready`", || async {
+            let mut this = this.borrow_mut();
+            let text = this.process.stdout();
+            let lines: Vec<_> = text.lines().skip(heard).map(str::to_owned).collect();
+            if lines.iter().any(|line| line == "ready") {
+                return Ok(Ok(lines));
+            }
+            match this.process.ended() {
+                Some(status) => Ok(Err(status)),
+                None => Err(lines),
+            }
+        })
+        .await;
+        let lines = match lines {
+            Ok(lines) => lines,
+            Err(status) => panic!("keyloom ended instead of serving: {status}"),
+        };
+        self.url = said(&lines, "serving on ");
+        self.admin = said(&lines, "admin on ");
+    }
+
+    /// Where clients connect.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// A connection of its own.
+    #[must_use]
+    pub fn client(&self) -> Client {
+        Client::new(&self.url)
+    }
+
+    /// The topology file that it serves.
+    #[must_use]
+    pub fn topology_file(&self) -> PathBuf {
+        topology_file(self.home.path())
+    }
+
+    /// Its counters, as they stand now.
+    pub async fn metrics(&self) -> Metrics {
+        Metrics::read(&self.admin).await
+    }
+
+    /// A page of its administrators' endpoint: status code and text.
+    pub async fn admin(&self, page: &str) -> (u16, String) {
+        http::get(&format!("{}{page}", self.admin))
+            .await
+            .expect("an answer")
+    }
+
+    /// Asks it to end, and waits until it has.
+    pub async fn terminate(&mut self) -> ExitStatus {
+        self.process.terminate().await
+    }
+
+    /// Ends it as a crash would.
+    pub async fn kill(&mut self) {
+        self.process.kill().await;
+    }
+
+    /// Stops it in its tracks.
+    pub fn pause(&mut self) {
+        self.process.pause();
+    }
+
+    /// Lets it go on.
+    pub fn resume(&mut self) {
+        self.process.resume();
+    }
+
+    /// Waits until it ends by itself.
+    pub async fn ended(&mut self) -> ExitStatus {
+        self.process.wait(poll::LONG).await
+    }
+
+    /// Whether it still runs.
+    pub fn runs(&mut self) -> bool {
+        self.process.ended().is_none()
+    }
+
+    /// Starts it again after its end, and waits until it is ready. Its address is another one.
+    pub async fn start_again(&mut self) {
+        assert!(self.process.ended().is_some(), "keyloom still runs");
+        self.heard = self.process.stdout().lines().count();
+        self.process = serve(&self.arguments, self.home.path());
+        self.ready().await;
+    }
+
+    /// What it logged.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.process.stderr()
+    }
+}
+
+/// Runs `keyloom` with arguments to its end.
+#[must_use]
+pub fn run(arguments: &[&str]) -> Output {
+    let mut command = Command::new(programs::keyloom());
+    command.args(arguments).output().expect("keyloom starts")
+}
+
+/// Writes a topology file into a folder.
+#[must_use]
+pub fn write_topology(folder: &Path, text: &str) -> PathBuf {
+    let file = topology_file(folder);
+    fs::write(&file, text).expect("the folder is the test's own");
+    file
+}
+
+fn topology_file(folder: &Path) -> PathBuf {
+    folder.join("topology.yaml")
+}
+
+fn serve(arguments: &[String], home: &Path) -> Process {
+    let mut command = Command::new(programs::keyloom());
+    command.arg("serve").args(arguments).current_dir(home);
+    command.args([
+        "--listen",
+        "http://127.0.0.1:0",
+        "--admin-listen",
+        "127.0.0.1:0",
+    ]);
+    Process::start("keyloom", &mut command, home)
+}
+
+fn said(lines: &[String], before: &str) -> String {
+    match lines.iter().find_map(|line| line.strip_prefix(before)) {
+        Some(rest) => rest.to_owned(),
+        None => panic!("keyloom did not say {before:?}: {lines:?}"),
+    }
+}

@@ -1,0 +1,55 @@
+//! What the whole-program tests stand on: real processes, real clients, and the questions they ask.
+//!
+//! Run by `cargo xtask e2e`, which says in the environment where the programs are. Every process
+//! has ports and a folder of its own and dies with the value that owns it.
+//!
+//! | module | what for |
+//! |---|---|
+//! | [`programs`] | where etcd, etcdctl and keyloom are |
+//! | [`process`] | a child that dies with its owner and shows its log when a test fails |
+//! | [`etcd`], [`keyloom`], [`etcdctl`] | the programs |
+//! | [`client`] | calls to an endpoint, independent of Keyloom's own way to stores |
+//! | [`poll`], [`http`], [`metrics`] | waiting for a state, and reading counters |
+//! | [`duel`] | a random program against two endpoints |
+//! | [`topology`] | topology files, and where keys must lie |
+//! | [`split`] | a program over several stores against one etcd |
+//! | [`crowd`], [`mentioned`] | clients at the same time, and whether one etcd could have answered so |
+//! | [`routes`] | random keys and ranges, and the calls that they cost |
+//! | [`stage`] | what tests of failures begin with |
+
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::missing_panics_doc,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    reason = "support of tests: a surprise ends the test with the reason"
+)]
+
+pub mod programs;
+pub mod poll;
+pub mod process;
+pub mod port;
+
+pub mod etcd;
+pub mod keyloom;
+pub mod etcdctl;
+
+pub mod client;
+pub mod http;
+pub mod metrics;
+
+pub mod duel;
+pub mod topology;
+pub mod split;
+pub mod crowd;
+pub mod mentioned;
+pub mod routes;
+pub mod stage;
+
+pub use client::Client;
+pub use duel::Duel;
+pub use etcd::{Etcd, Version};
+pub use etcdctl::Etcdctl;
+pub use keyloom::Keyloom;

@@ -1,0 +1,33 @@
+//! The whole program, with real stores and real clients.
+//!
+//! | module | the question |
+//! |---|---|
+//! | [`harness`], [`reference`] | do the tests themselves stand on firm ground? |
+//! | [`one_store`], [`three_stores`] | does every answer equal that of one etcd? |
+//! | [`concurrent`] | and those to clients that work at the same time? |
+//! | [`routes`] | do calls go where they must, and nowhere else? |
+//! | [`etcdctl`] | do operators notice? |
+//! | [`bad_topology`], [`bad_requests`] | is what is wrong refused clearly? |
+//! | [`failing_stores`], [`failing_keyloom`] | what is left when a part dies? |
+
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a surprise ends the test with the reason"
+)]
+
+mod harness;
+mod reference;
+
+mod one_store;
+mod three_stores;
+mod concurrent;
+mod routes;
+mod etcdctl;
+
+mod bad_topology;
+mod bad_requests;
+mod failing_stores;
+mod failing_keyloom;

@@ -1,0 +1,182 @@
+//! The second stage: what a file means, checked as a whole.
+
+mod backend;
+mod matcher;
+
+use std::{collections::HashMap, path::PathBuf};
+
+use bytes::Bytes;
+
+use crate::{
+    ParseOptions,
+    fields::Text,
+    input::{BackendInput, FileInput},
+    matcher::Rule,
+    problem::Problems,
+    spec::{DEFAULT_STORE, DeleteRangeOverStores, StoreIndex, StoreSpec},
+};
+
+/// A file's meaning, before it is compiled.
+#[derive(Debug, Default)]
+pub(crate) struct Meaning {
+    /// The default store first, then the backends in the order of the file.
+    pub(crate) stores: Vec<StoreSpec>,
+    pub(crate) rules: Vec<Rule>,
+    /// Each with a slash at both ends.
+    pub(crate) bases: Vec<Bytes>,
+    pub(crate) delete_range_over_stores: DeleteRangeOverStores,
+    /// What `${file:PATH}` named.
+    pub(crate) files: Vec<PathBuf>,
+}
+
+/// Checks everything; what is wrong is left out of the result and reported.
+pub(crate) fn of(file: &FileInput, options: &ParseOptions<'_>, problems: &mut Problems) -> Meaning {
+    let mut meaning = Meaning {
+        bases: bases(file.registry_prefixes.as_deref(), problems),
+        delete_range_over_stores: delete_range(file, problems),
+        ..Meaning::default()
+    };
+    default_store(file, options, &mut meaning, problems);
+    let mut names = HashMap::new();
+    for input in &file.backends {
+        one_backend(input, options, &mut names, &mut meaning, problems);
+    }
+    meaning
+}
+
+fn default_store(
+    file: &FileInput,
+    options: &ParseOptions<'_>,
+    meaning: &mut Meaning,
+    problems: &mut Problems,
+) {
+    let given = options.default_endpoint.as_ref();
+    match (&file.default, given) {
+        (Some(default), Some(_)) => problems.error(
+            default.line,
+            "the default store is given here and by --endpoint; only one of them may name it",
+        ),
+        (None, None) => problems.error(None, "no `default` store; give it here or by --endpoint"),
+        (Some(default), None) => {
+            if let Some(name) = &default.name
+                && name.value != DEFAULT_STORE
+            {
+                problems.error(name.line, "the default store is always named `default`");
+            }
+            let spec = backend::store(default, DEFAULT_STORE, options, meaning, problems);
+            meaning.stores.push(spec);
+        }
+        (None, Some(endpoint)) => {
+            let spec = backend::from_flag(endpoint, options, meaning, problems);
+            meaning.stores.push(spec);
+        }
+    }
+    if meaning.stores.is_empty() {
+        // The indexes of the backends must not shift while the reading goes on.
+        meaning.stores.push(backend::nowhere());
+    }
+}
+
+fn one_backend<'f>(
+    input: &'f BackendInput,
+    options: &ParseOptions<'_>,
+    names: &mut HashMap<&'f str, usize>,
+    meaning: &mut Meaning,
+    problems: &mut Problems,
+) {
+    let name = match &input.name {
+        Some(name) => {
+            check_name(name, names, problems);
+            name.value.as_str()
+        }
+        None => {
+            problems.error(input.line, "a backend without a `name`");
+            ""
+        }
+    };
+    let spec = backend::store(input, name, options, meaning, problems);
+    let Ok(index) = u16::try_from(meaning.stores.len()) else {
+        problems.error(input.line, "more than 65535 backends");
+        return;
+    };
+    meaning.stores.push(spec);
+    if let Some((line, matcher)) = matcher::of(input, &meaning.bases, problems) {
+        meaning.rules.push(Rule {
+            store: StoreIndex(index),
+            matcher,
+            line,
+        });
+    }
+}
+
+fn check_name<'f>(name: &'f Text, names: &mut HashMap<&'f str, usize>, problems: &mut Problems) {
+    const LONGEST: usize = 128;
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    let value = name.value.as_str();
+    if value == DEFAULT_STORE {
+        problems.error(
+            name.line,
+            "`default` is the name of the default store; a backend needs another",
+        );
+    } else if value.is_empty() || value.len() > LONGEST || !value.chars().all(is_plain) {
+        problems.error(
+            name.line,
+            format!(
+                "a name has 1 to {LONGEST} characters of A-Z, a-z, 0-9, `-`, `_` and `.`; \
+                 {value:?} does not"
+            ),
+        );
+    } else if let Some(first) = names.insert(value, name.line) {
+        problems.error(
+            name.line,
+            format!("the name `{value}` is already taken on line {first}"),
+        );
+    }
+}
+
+fn delete_range(file: &FileInput, problems: &mut Problems) -> DeleteRangeOverStores {
+    let Some(text) = &file.delete_range_over_stores else {
+        return DeleteRangeOverStores::default();
+    };
+    match text.value.as_str() {
+        "split" => DeleteRangeOverStores::Split,
+        "refuse" => DeleteRangeOverStores::Refuse,
+        _ => {
+            problems.error(text.line, "`deleteRangeOverStores` must be split or refuse");
+            DeleteRangeOverStores::default()
+        }
+    }
+}
+
+/// The registry prefixes as kube-apiserver joins them: one slash in front, and here one behind.
+fn bases(prefixes: Option<&[Text]>, problems: &mut Problems) -> Vec<Bytes> {
+    const USUAL: &[u8] = b"/registry/";
+    let Some(prefixes) = prefixes else {
+        return vec![Bytes::from_static(USUAL)];
+    };
+    if prefixes.is_empty() {
+        problems.error(None, "`registryPrefix` is an empty list");
+    }
+    let mut bases: Vec<Bytes> = Vec::new();
+    for text in prefixes {
+        let base = base(&text.value);
+        let nested = |other: &Bytes| base.starts_with(other) || other.starts_with(&base[..]);
+        if bases.iter().any(nested) {
+            problems.error(
+                text.line,
+                format!("the registry prefix {} lies in another one", text.value),
+            );
+        } else {
+            bases.push(base);
+        }
+    }
+    bases
+}
+
+fn base(prefix: &str) -> Bytes {
+    let segments: Vec<_> = prefix.split('/').filter(|part| !part.is_empty()).collect();
+    match segments.as_slice() {
+        [] => Bytes::from_static(b"/"),
+        _ => Bytes::from(format!("/{}/", segments.join("/"))),
+    }
+}

@@ -1,0 +1,38 @@
+//! What needs no server: lints, generated code, house rules, and the tests of the default members.
+
+use std::path::Path;
+
+use crate::{
+    codegen,
+    process::{cargo, run},
+    steps::Steps,
+    tidy,
+};
+
+pub(crate) fn lint(root: &Path, steps: &mut Steps) {
+    steps.run("fmt", || {
+        run(&mut cargo(root, &["fmt", "--all", "--check"]))
+    });
+    steps.run("tidy", || tidy::check(root));
+    steps.run("codegen", || codegen::check(root));
+    // Warnings are denied here and not in RUSTFLAGS, which would build every dependency again.
+    let clippy = [
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--locked",
+        "--",
+        "-D",
+        "warnings",
+    ];
+    steps.run("clippy", || run(&mut cargo(root, &clippy)));
+}
+
+pub(crate) fn test(root: &Path, steps: &mut Steps) {
+    let built = steps.run("test: build", || {
+        run(&mut cargo(root, &["test", "--locked", "--no-run"]))
+    });
+    if built.is_some() {
+        steps.run("test: run", || run(&mut cargo(root, &["test", "--locked"])));
+    }
+}

@@ -1,0 +1,111 @@
+//! The project's chores, each one command: `cargo xtask --help` lists them.
+
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a chore reports to its caller"
+)]
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+
+use crate::steps::Steps;
+
+mod check;
+mod e2e;
+mod demo;
+mod steps;
+
+mod codegen;
+mod debian;
+mod peers;
+mod process;
+mod tidy;
+
+#[derive(Debug, Parser)]
+#[command(about = "Keyloom's chores")]
+struct Arguments {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Debug, Subcommand)]
+enum Chore {
+    /// Generates the Rust code of etcd's API from its .proto files
+    Codegen {
+        /// Only compare with what is committed
+        #[arg(long)]
+        check: bool,
+    },
+    /// Checks the house rules that no compiler checks
+    Tidy,
+    /// Formatting, lints, generated code and house rules
+    Check,
+    /// Builds the real stores and clients that the tests talk to, unless they are there
+    Peers {
+        /// Only these
+        #[arg(value_parser = peers::NAMES)]
+        names: Vec<String>,
+    },
+    /// Runs the tests that need real stores and real clients
+    E2e {
+        /// Only the tests whose name contains this
+        filter: Option<String>,
+        /// Handed to the test program
+        #[arg(last = true)]
+        arguments: Vec<String>,
+    },
+    /// Starts three etcds and Keyloom in front of them
+    Demo {
+        /// Where clients connect
+        #[arg(long, default_value = "http://127.0.0.1:2379")]
+        listen: String,
+    },
+    /// Everything: check, the tests that need no server, e2e
+    Test,
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().chore) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(chore: Chore) -> Result<()> {
+    let root = workspace_root()?;
+    let mut steps = Steps::default();
+    match chore {
+        Chore::Codegen { check: true } => return codegen::check(&root),
+        Chore::Codegen { check: false } => return codegen::write(&root),
+        Chore::Tidy => return tidy::check(&root),
+        Chore::Peers { names } => return peers::show(&root, &names),
+        Chore::Demo { listen } => return demo::run(&root, &listen),
+        Chore::Check => check::lint(&root, &mut steps),
+        Chore::E2e { filter, arguments } => {
+            e2e::test(&root, &mut steps, filter.as_slice(), &arguments);
+        }
+        Chore::Test => {
+            check::lint(&root, &mut steps);
+            check::test(&root, &mut steps);
+            e2e::test(&root, &mut steps, &[], &[]);
+        }
+    }
+    steps.finish()
+}
+
+fn workspace_root() -> Result<PathBuf> {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    Ok(here
+        .parent()
+        .context("xtask lies in the workspace")?
+        .to_owned())
+}

@@ -1,0 +1,61 @@
+//! The house rules that no compiler checks: `cargo xtask tidy`.
+//!
+//! The rules about one file are in `tidy/file.rs`, those about which room may use which in
+//! `tidy/rooms.rs`. Each is a pure function from text to faults, and its tests plant each fault once.
+
+use std::{fmt, fs, path::Path, process::Command};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::process::output;
+
+mod blank;
+mod file;
+mod rooms;
+
+/// One place where a rule is broken.
+#[derive(Debug, PartialEq, Eq)]
+struct Fault {
+    /// A file, with the line where one is to blame, or a room.
+    place: String,
+    what: String,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}: {}", self.place, self.what)
+    }
+}
+
+/// Checks every file that git tracks or would track.
+///
+/// # Errors
+/// When a rule is broken.
+pub(crate) fn check(root: &Path) -> Result<()> {
+    let mut faults = rooms::check(root)?;
+    for path in listed(root)? {
+        // A tracked file may have been removed and not yet committed so; a binary one is not ours.
+        if let Ok(text) = fs::read_to_string(root.join(&path)) {
+            faults.extend(file::check(&path, &text));
+        }
+    }
+    for fault in &faults {
+        println!("{fault}");
+    }
+    ensure!(faults.is_empty(), "house rules broken: {}", faults.len());
+    Ok(())
+}
+
+fn listed(root: &Path) -> Result<Vec<String>> {
+    let mut git = Command::new("git");
+    git.current_dir(root);
+    git.args([
+        "ls-files",
+        "-z",
+        "--cached",
+        "--others",
+        "--exclude-standard",
+    ]);
+    let list = output(&mut git).context("listing the files")?;
+    Ok(list.split_terminator('\0').map(str::to_owned).collect())
+}

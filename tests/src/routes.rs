@@ -164,13 +164,45 @@ pub fn by_stores(queries: &[Query], routes: &[Vec<String>]) -> BTreeMap<Vec<Stri
 pub async fn reads(etcds: &[Etcd]) -> Vec<i64> {
     let mut reads = Vec::new();
     for etcd in etcds {
-        // Before the counters, since it is a read itself.
-        let revision = etcd.client().revision().await;
-        let metrics = etcd.metrics().await;
-        let calls = metrics.handled("Range") + metrics.handled("Txn");
-        reads.push(i64::try_from(calls).expect("not that many") - revision);
+        reads.push(settled_reads(etcd).await);
     }
     reads
+}
+
+/// Two equal samples in a row: one taken while Keyloom writes may count the write's call without
+/// its revision, or the other way round.
+async fn settled_reads(etcd: &Etcd) -> i64 {
+    let mut last = sample(etcd).await;
+    loop {
+        let next = sample(etcd).await;
+        if next == last {
+            return next.calls - next.revision;
+        }
+        last = next;
+    }
+}
+
+#[derive(PartialEq, Eq)]
+struct Sample {
+    calls: i64,
+    revision: i64,
+}
+
+async fn sample(etcd: &Etcd) -> Sample {
+    // A status carries the revision and is none of the calls counted here.
+    let revision = etcd
+        .client()
+        .status()
+        .await
+        .header
+        .expect("a header")
+        .revision;
+    let metrics = etcd.metrics().await;
+    let calls = metrics.handled("Range") + metrics.handled("Txn");
+    Sample {
+        calls: i64::try_from(calls).expect("not that many"),
+        revision,
+    }
 }
 
 /// Sends all queries, some at a time.

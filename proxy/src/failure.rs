@@ -5,7 +5,7 @@ use keyloom_router::{DeleteError, Refused};
 use keyloom_store::CallError;
 use tonic::{Code, Status};
 
-use crate::order::OrderError;
+use crate::{order::OrderError, reload::Superseded};
 
 /// Why a call has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +49,9 @@ pub(crate) enum Failure {
          from its own endpoints: {stores}"
     )]
     OneByOne { stores: String },
+    /// The topology changed while the call was under way. No client sees it.
+    #[error("the topology has changed")]
+    Superseded(Superseded),
     /// A call that is not there.
     #[error("{0} is not served yet")]
     Unimplemented(&'static str),
@@ -87,6 +90,12 @@ impl From<EtcdError> for Failure {
     }
 }
 
+impl From<Superseded> for Failure {
+    fn from(superseded: Superseded) -> Self {
+        Self::Superseded(superseded)
+    }
+}
+
 impl From<prost::DecodeError> for Failure {
     fn from(error: prost::DecodeError) -> Self {
         Self::Malformed(error.to_string())
@@ -113,6 +122,7 @@ impl From<Failure> for Status {
             | Failure::Nonsense { .. }
             | Failure::Stopped(_)
             | Failure::Ended(_)
+            | Failure::Superseded(_)
             | Failure::Partly { .. } => Code::Unavailable,
             // The router says the whole text.
             Failure::Refused(refused) => return Status::invalid_argument(refused.to_string()),

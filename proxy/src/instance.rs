@@ -94,7 +94,7 @@ impl Instance {
             status_timeout: STATUS_TIMEOUT,
         };
         let (keeper, keeping) = begun.keeper.unzip();
-        let services = Services::new(begun.world, begun.order, begun.identity, settings, keeper);
+        let services = Services::new(begun.world, begun.identity, settings, keeper);
         Ok(Self {
             services: Arc::new(services),
             stop,
@@ -129,7 +129,7 @@ impl Instance {
     /// # Errors
     /// Why it may not.
     pub fn ready(&self) -> Result<(), String> {
-        match &*self.services.order {
+        match &*self.services.world.load().order {
             Order::Native => Ok(()),
             Order::Merged(order) => order.may_leave().map_err(|error| error.to_string()),
         }
@@ -140,7 +140,7 @@ impl Instance {
     /// # Errors
     /// What stopped it.
     pub fn alive(&self) -> Result<(), String> {
-        match &*self.services.order {
+        match &*self.services.world.load().order {
             Order::Native => Ok(()),
             Order::Merged(order) => order.stopped().map_or(Ok(()), Err),
         }

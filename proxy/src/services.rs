@@ -4,6 +4,7 @@
 //! outward, join.
 
 mod forward;
+mod entered;
 mod pass_stream;
 mod range;
 mod merged;
@@ -32,7 +33,14 @@ use keyloom_etcd_api::Rpc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::{failure::Failure, feeds::Feeding, identity::Identity, order::Order, world::World};
+use crate::{
+    failure::Failure,
+    feeds::Feeding,
+    identity::Identity,
+    order::Order,
+    reload::Gate,
+    world::{Behind, World},
+};
 use lease::Leases;
 use pages::Pages;
 
@@ -59,39 +67,35 @@ pub(crate) struct Settings {
 #[derive(Debug)]
 pub(crate) struct Services {
     pub(crate) world: ArcSwap<World>,
-    pub(crate) order: Arc<Order>,
+    /// Holds writes back while their keys move.
+    pub(crate) gate: Arc<Gate>,
     pub(crate) identity: Arc<Identity>,
     pub(crate) settings: Settings,
-    pub(crate) keeper: Option<crate::order::Keeper>,
     /// The addresses that clients learn from the member list, once they are known.
     pub(crate) client_urls: OnceLock<Vec<String>>,
     /// Streams end when it is cancelled; calls are finished.
     pub(crate) stopping: CancellationToken,
-    /// Over several stores.
-    feeding: Option<Feeding>,
     pages: Pages,
     leases: Arc<Leases>,
 }
 
 impl Services {
     pub(crate) fn new(
-        world: Arc<World>,
-        order: Arc<Order>,
+        mut world: World,
         identity: Arc<Identity>,
         settings: Settings,
         keeper: Option<crate::order::Keeper>,
     ) -> Self {
         let stopping = CancellationToken::new();
-        let feeding = Feeding::start(&order, &world, &stopping);
+        let feeding = Feeding::start(&world.order, &world, &stopping).map(Arc::new);
+        world.behind = Behind { keeper, feeding };
         Self {
-            world: ArcSwap::new(world),
-            order,
+            world: ArcSwap::from_pointee(world),
+            gate: Arc::default(),
             identity,
             settings,
-            keeper,
             client_urls: OnceLock::new(),
             stopping,
-            feeding,
             pages: Pages::default(),
             leases: Arc::default(),
         }
@@ -103,7 +107,7 @@ impl Services {
     /// # Errors
     /// Why it may not.
     pub(crate) fn may_leave(&self) -> Result<(), Failure> {
-        match &*self.order {
+        match &*self.world.load().order {
             Order::Native => Ok(()),
             Order::Merged(order) => order.may_leave().map_err(Failure::Ended),
         }
@@ -119,16 +123,32 @@ impl Services {
         message: Bytes,
         context: Context,
     ) -> Result<Bytes, Failure> {
-        let world = self.world.load_full();
+        loop {
+            let world = self.world.load_full();
+            match self.answer(&world, rpc, message.clone(), context).await {
+                // The keys that it concerns route elsewhere now, and it has changed nothing.
+                Err(Failure::Superseded(_)) => {}
+                answer => return answer,
+            }
+        }
+    }
+
+    async fn answer(
+        &self,
+        world: &World,
+        rpc: Rpc,
+        message: Bytes,
+        context: Context,
+    ) -> Result<Bytes, Failure> {
         match rpc {
             Rpc::MemberList => self.member_list().await,
-            Rpc::Status => self.status(&world, context).await,
-            _ => match &*self.order {
-                Order::Native => self.pass(&world, rpc, message, context).await,
+            Rpc::Status => self.status(world, context).await,
+            _ => match &*world.order {
+                Order::Native => self.pass(world, rpc, message, context).await,
                 Order::Merged(order) => {
                     let call = Request {
                         services: self,
-                        world: &world,
+                        world,
                         order,
                         context,
                     };

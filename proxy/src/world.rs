@@ -1,10 +1,19 @@
-//! What one request works with: a topology and its stores, in one snapshot.
+//! What one request works with: a topology, its stores and their order, in one snapshot.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicI64, Ordering},
+};
 
-use keyloom_ledger::StoreSlot;
+use keyloom_ledger::{StoreSlot, UnifiedRev};
 use keyloom_store::Store;
 use keyloom_topology::{StoreIndex, Topology};
+
+use crate::{
+    feeds::Feeding,
+    order::{Keeper, Merged, Order},
+    reload::{Floors, Traffic},
+};
 
 /// One store of the snapshot.
 #[derive(Clone, Debug)]
@@ -17,6 +26,8 @@ pub(crate) struct Member {
     pub(crate) is_alias: bool,
     /// The cluster that the store is; an answer of another one is not believed.
     pub(crate) cluster_id: u64,
+    /// The writes under way to it, under whichever snapshot.
+    pub(crate) traffic: Arc<Traffic>,
 }
 
 /// A topology and its stores. Swapped whole; a request loads it once and keeps it.
@@ -27,9 +38,76 @@ pub(crate) struct World {
     pub(crate) members: Vec<Member>,
     /// Counts the snapshots, so that what was remembered under one is not used under another.
     pub(crate) generation: u64,
+    /// Below which ranges that moved cannot be read or watched.
+    pub(crate) floors: Floors,
+    /// Who orders the revisions of these stores.
+    pub(crate) order: Arc<Order>,
+    pub(crate) behind: Behind,
+    pub(crate) validity: Validity,
+}
+
+/// What works behind the merged order; nothing with one store.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Behind {
+    pub(crate) keeper: Option<Keeper>,
+    pub(crate) feeding: Option<Arc<Feeding>>,
+}
+
+/// How long a snapshot may be answered from.
+#[derive(Debug)]
+pub(crate) struct Validity {
+    /// The largest unified revision that an answer may carry.
+    until: AtomicI64,
+    /// Whether another snapshot took its place.
+    replaced: AtomicBool,
+}
+
+impl Default for Validity {
+    fn default() -> Self {
+        Self {
+            until: AtomicI64::new(i64::MAX),
+            replaced: AtomicBool::new(false),
+        }
+    }
+}
+
+#[expect(dead_code, reason = "what changes the topology comes on top")]
+impl Validity {
+    /// Another snapshot takes its place, with other routes above `last`. To be called while the
+    /// order gives out nothing above it.
+    pub(crate) fn end_at(&self, last: UnifiedRev) {
+        self.until.store(last.get(), Ordering::SeqCst);
+    }
+
+    /// Another snapshot took its place.
+    pub(crate) fn replace(&self) {
+        self.replaced.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_replaced(&self) -> bool {
+        self.replaced.load(Ordering::SeqCst)
+    }
+
+    /// Whether what was found under this snapshot holds at `u`.
+    pub(crate) fn covers(&self, u: UnifiedRev) -> bool {
+        u.get() <= self.until.load(Ordering::SeqCst)
+    }
 }
 
 impl World {
+    /// The first snapshot.
+    pub(crate) fn begun(topology: Topology, members: Vec<Member>, order: Arc<Order>) -> Self {
+        Self {
+            topology,
+            members,
+            generation: 0,
+            floors: Floors::default(),
+            order,
+            behind: Behind::default(),
+            validity: Validity::default(),
+        }
+    }
+
     /// The member behind a store index of this snapshot's topology.
     pub(crate) fn member(&self, index: StoreIndex) -> Option<&Member> {
         self.members.get(usize::from(index.0))
@@ -43,5 +121,20 @@ impl World {
     /// The store that takes what no route claims.
     pub(crate) fn default_member(&self) -> Option<&Member> {
         self.members.first()
+    }
+
+    #[expect(dead_code, reason = "what changes the topology comes on top")]
+    /// The order of several stores.
+    pub(crate) fn merged(&self) -> Option<&Merged> {
+        match &*self.order {
+            Order::Native => None,
+            Order::Merged(order) => Some(order),
+        }
+    }
+
+    #[expect(dead_code, reason = "what changes the topology comes on top")]
+    /// The slots of the members, in the order of the topology's stores.
+    pub(crate) fn slots(&self) -> impl Iterator<Item = StoreSlot> {
+        self.members.iter().map(|member| member.slot)
     }
 }

@@ -5,6 +5,7 @@
 //! [`Topology::route`], the store of a key, and [`Topology::cover`], the stores that can hold a key
 //! of a range. Everything here is pure: files and the environment are reached through [`Source`].
 
+mod affected;
 mod duration;
 mod endpoint;
 mod fields;
@@ -19,9 +20,11 @@ mod regexp;
 mod secret;
 mod source;
 mod spec;
+mod text;
 mod topology;
 mod yaml;
 
+pub use affected::Affected;
 pub use endpoint::{
     Address, Endpoint, EndpointKind, EtcdEndpoint, EtcdScheme, Login, MysqlEndpoint,
     PostgresEndpoint, SqliteEndpoint,

@@ -7,6 +7,8 @@ use std::{collections::HashMap, path::PathBuf};
 
 use bytes::Bytes;
 
+pub(crate) use backend::nowhere;
+
 use crate::{
     ParseOptions,
     fields::Text,
@@ -73,7 +75,7 @@ fn default_store(
     }
     if meaning.stores.is_empty() {
         // The indexes of the backends must not shift while the reading goes on.
-        meaning.stores.push(backend::nowhere());
+        meaning.stores.push(nowhere());
     }
 }
 

@@ -11,6 +11,7 @@ use crate::{
     meaning::Meaning,
     regexp::RegexpSet,
     spec::{DeleteRangeOverStores, StoreIndex, StoreSpec},
+    text,
 };
 
 /// A part with more intervals than this is a [`Cuts::Filter`]. A request of a store has at most 128
@@ -193,6 +194,35 @@ impl Topology {
         let all = (0..=u16::MAX).take(inner.canonical.len()).map(StoreIndex);
         inner.canonical = all.map(|store| inner.canonical(store)).collect();
         inner.reindex()
+    }
+
+    /// With the stores of `other` where it has one of the same name: where and as whom to reach a
+    /// store is said by the newest file, also while the routes are older.
+    #[must_use]
+    pub fn with_stores_of(self, other: &Self) -> Self {
+        let mut inner = Arc::unwrap_or_clone(self.inner);
+        for spec in &mut inner.stores {
+            if let Some(newer) = other.stores().iter().find(|newer| newer.name == spec.name) {
+                spec.clone_from(newer);
+            }
+        }
+        inner.files.extend(other.files().iter().cloned());
+        Self {
+            inner: Arc::new(inner),
+        }
+    }
+
+    /// The topology in the form of a file, without what the file was written with (comments,
+    /// `${…}`) and without passwords. Read again, it has the same stores and routes.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        let inner = &self.inner;
+        text::written(&text::Content {
+            stores: &inner.stores,
+            rules: &inner.rules,
+            bases: &inner.bases,
+            delete_range_over_stores: inner.delete_range_over_stores,
+        })
     }
 
     /// What would move if `new` replaced this topology, by the names of the stores: nothing is

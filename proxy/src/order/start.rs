@@ -89,8 +89,7 @@ pub(crate) struct Begin {
 /// What the services begin with.
 #[derive(Debug)]
 pub(crate) struct Begun {
-    pub(crate) world: Arc<World>,
-    pub(crate) order: Arc<Order>,
+    pub(crate) world: World,
     pub(crate) identity: Arc<Identity>,
     pub(crate) keeper: Option<(Keeper, JoinHandle<()>)>,
 }
@@ -123,11 +122,8 @@ pub(crate) async fn begin(begin: Begin) -> Result<Begun, BeginError> {
     };
     let topology = topology.with_reserved(Some(KeyRange::prefix(reserved_prefix())));
     let order = Arc::new(Order::Merged(Box::new(Merged::new(placed.ledger))));
-    let world = Arc::new(World {
-        topology,
-        members: members(&found, &placed.slots),
-        generation: 0,
-    });
+    let members = members(&found, &placed.slots);
+    let world = World::begun(topology, members, Arc::clone(&order));
     let kept = keeper::Start {
         order: Arc::clone(&order),
         store: default.store,
@@ -147,7 +143,6 @@ pub(crate) async fn begin(begin: Begin) -> Result<Begun, BeginError> {
     returning.of(&found, &placed.slots);
     Ok(Begun {
         world,
-        order,
         identity,
         keeper: Some((keeper, task)),
     })
@@ -173,12 +168,7 @@ fn native(topology: Topology, found: Vec<Found>) -> Begun {
     let first = found.first();
     let (cluster_id, term) = first.map_or((0, 0), |found| (found.cluster_id, found.raft_term));
     Begun {
-        world: Arc::new(World {
-            topology,
-            members: members(&found, &slots),
-            generation: 0,
-        }),
-        order: Arc::new(Order::Native),
+        world: World::begun(topology, members(&found, &slots), Arc::new(Order::Native)),
         identity: Arc::new(Identity::new(cluster_id, term)),
         keeper: None,
     }
@@ -215,6 +205,7 @@ fn members(found: &[Found], slots: &[StoreSlot]) -> Vec<Member> {
             store: Arc::clone(&found.store),
             slot: *slot,
             cluster_id: found.cluster_id,
+            traffic: Arc::default(),
         })
         .collect()
 }

@@ -34,7 +34,7 @@ impl Request<'_> {
             self.order.head().get(),
         )?;
         let at = UnifiedRev::new(request.revision);
-        if let Some(keeper) = &self.services.keeper {
+        if let Some(keeper) = &self.world.behind.keeper {
             keeper.compact(at).await?;
         }
         let stores = self.world.stores();
@@ -53,7 +53,7 @@ impl Request<'_> {
     /// Whether the store's own watch has delivered everything up to a revision. Compacting above it
     /// would take from watchers what they have not been sent.
     async fn is_delivered(self, member: &Member, revision: StoreRev) -> bool {
-        let Some(feeding) = &self.services.feeding else {
+        let Some(feeding) = &self.world.behind.feeding else {
             return true;
         };
         let patience = Instant::now() + PATIENCE;

@@ -2,18 +2,20 @@
 //! own.
 
 use bytes::Bytes;
-use keyloom_etcd_api::{Rpc, check_delete_range, etcdserverpb::DeleteRangeRequest, wire::RawKv};
+use keyloom_etcd_api::{
+    KeyRange, Rpc, check_delete_range, etcdserverpb::DeleteRangeRequest, wire::RawKv,
+};
 use keyloom_ledger::UnifiedRev;
 use keyloom_router::{DeletePlan, PartDelete, answer, plan_delete};
 use keyloom_store::Lane;
-use keyloom_topology::Part;
+use keyloom_topology::{Part, StoreIndex};
 use prost::Message as _;
 
 use super::{
     Request,
     forward::{Manner, Placed, known_revisions, unreadable},
 };
-use crate::{failure::Failure, order::Outward};
+use crate::{failure::Failure, order::Outward, reload::UnderWay};
 
 /// What one part of a split delete did.
 struct Deleted {
@@ -29,6 +31,7 @@ impl Request<'_> {
         match plan_delete(&self.world.topology, &request) {
             DeletePlan::Nothing => Ok(self.deleted(self.order.head(), 0, Vec::new())),
             DeletePlan::One(store) => {
+                let _under_way = self.enter_range(store, &request).await?;
                 self.forward(store, Manner::write(Rpc::DeleteRange), message)
                     .await
             }
@@ -47,6 +50,10 @@ impl Request<'_> {
             return Err(Failure::SplitRefused {
                 stores: self.names(&parts),
             });
+        }
+        let mut under_way = Vec::with_capacity(parts.len());
+        for part in &parts {
+            under_way.push(self.enter_range(part.store, request).await?);
         }
         let mut at = UnifiedRev::new(0);
         let mut count = 0;
@@ -68,6 +75,15 @@ impl Request<'_> {
         }
         prev_kvs.sort_by(|a, b| a.key.cmp(&b.key));
         Ok(self.deleted(at, count, prev_kvs))
+    }
+
+    async fn enter_range(
+        self,
+        store: StoreIndex,
+        request: &DeleteRangeRequest,
+    ) -> Result<UnderWay, Failure> {
+        let range = KeyRange::from_request(&request.key, &request.range_end);
+        self.enter(store, |keys| keys.touches(&range)).await
     }
 
     async fn delete_part(

@@ -15,6 +15,7 @@ use super::{Context, Request, Services, range::lane_of};
 use crate::{
     failure::Failure,
     order::{Answered, Inward, Native, OrderError, Outward, Settled},
+    reload::Superseded,
     world::{Member, World},
 };
 
@@ -75,7 +76,15 @@ impl Services {
             Rpc::Range => Manner::read(rpc, lane_of(&RangeRequest::decode(message.clone())?)),
             _ => Manner::write(rpc),
         };
+        let _under_way = match rpc {
+            Rpc::Range => None,
+            _ => Some(self.gate.enter(world, member, |_| false).await?),
+        };
         let answer = send(member, manner, message, context).await?;
+        // What was read may be newer than the order that began meanwhile.
+        if world.validity.is_replaced() && manner.reads {
+            return Err(Superseded.into());
+        }
         wire::rewrite(answers, &answer, &mut Native(&self.identity))
             .map_err(|error| unreadable(member, error))
     }
@@ -109,6 +118,9 @@ impl<'a> Request<'a> {
             }
             placed => placed?,
         };
+        if manner.reads {
+            self.holds_at(settled.unified)?;
+        }
         self.outward(member, settled, answers, &answer)
     }
 

@@ -60,7 +60,9 @@ impl Request<'_> {
             .iter()
             .map(|part| Ok(self.member(part.store)?.slot))
             .collect::<Result<Vec<_>, Failure>>()?;
-        Ok(self.order.snapshot(revision, slots)?)
+        let cut = self.order.snapshot(revision, slots)?;
+        self.holds_at(cut.at)?;
+        Ok(cut)
     }
 
     /// Reads every part at its revision in the cut, all at once, and joins what they hold.

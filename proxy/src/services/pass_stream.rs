@@ -31,11 +31,11 @@ impl Services {
     ) -> Result<BoxStream<'static, Result<Bytes, Failure>>, Failure> {
         let unserved = Failure::Unimplemented(rpc.name());
         let world = self.world.load_full();
-        if let Order::Merged(_) = &*self.order {
+        if let Order::Merged(_) = &*world.order {
             return match rpc {
                 Rpc::LeaseKeepAlive => Ok(self.keep_alives(requests)),
-                Rpc::Watch => match &self.feeding {
-                    Some(feeding) => Ok(self.watch(&feeding.feeds, requests)),
+                Rpc::Watch => match &world.behind.feeding {
+                    Some(feeding) => Ok(self.watch(&feeding.feeds, &world.order, requests)),
                     None => Err(unserved),
                 },
                 Rpc::Snapshot => Err(one_by_one(&world)),
@@ -43,7 +43,7 @@ impl Services {
             };
         }
         let (Order::Native, Some(kind), Some(member)) = (
-            &*self.order,
+            &*world.order,
             message_of(rpc),
             world.default_member().cloned(),
         ) else {

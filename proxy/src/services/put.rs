@@ -13,6 +13,7 @@ impl Request<'_> {
         let request = PutRequest::decode(message.clone())?;
         check_put(&request)?;
         let store = plan_put(&self.world.topology, &request.key)?;
+        let _under_way = self.enter(store, |keys| keys.holds(&request.key)).await?;
         let lease = [request.lease];
         let leases = if request.lease == 0 { &[][..] } else { &lease };
         self.forward_leased(store, Manner::write(Rpc::Put), message, leases)

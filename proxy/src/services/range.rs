@@ -16,6 +16,7 @@ impl Request<'_> {
     pub(super) async fn range(self, message: Bytes) -> Result<Bytes, Failure> {
         let request = RangeRequest::decode(message.clone())?;
         check_range(&request)?;
+        self.is_readable_at(request.revision, &request)?;
         match plan_range(&self.world.topology, &request) {
             RangePlan::One(store) => {
                 let slot = self.member(store)?.slot;

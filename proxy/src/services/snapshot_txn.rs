@@ -118,6 +118,7 @@ impl<'a> Request<'a> {
     ) -> Result<RangeResponse, Failure> {
         let parts = self.cover(range);
         let revision = self.revision_in_txn(range, at)?;
+        self.is_readable_at(revision, range)?;
         let cut = self.cut(revision, &parts)?;
         let joined = self.read_at(&cut, range, parts).await?;
         let kvs = joined.kvs.into_iter().map(|kv| kv.encoded);

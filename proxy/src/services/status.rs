@@ -38,7 +38,7 @@ impl Services {
                     .push(format!("store \"{}\": {failure}", member.name)),
             }
         }
-        let revision = match (&*self.order, &status.header) {
+        let revision = match (&*world.order, &status.header) {
             (Order::Merged(order), _) => order.head().get(),
             (Order::Native, Some(header)) => header.revision,
             (Order::Native, None) => 0,

@@ -6,7 +6,7 @@ use keyloom_router::{TxnPlan, plan_txn};
 use keyloom_store::Lane;
 use prost::Message as _;
 
-use super::{MAX_TXN_OPS, Request, forward::Manner, lease::leases_of};
+use super::{MAX_TXN_OPS, Request, entered::txn_touches, forward::Manner, lease::leases_of};
 use crate::failure::Failure;
 
 impl Request<'_> {
@@ -15,6 +15,9 @@ impl Request<'_> {
         check_txn(&request, MAX_TXN_OPS)?;
         match plan_txn(&self.world.topology, &request) {
             TxnPlan::One(store) => {
+                let touches = |keys: &_| txn_touches(&request, keys);
+                let _under_way = self.enter(store, touches).await?;
+                self.is_all_readable(&request)?;
                 let manner = Manner {
                     lane: Lane::Unary,
                     ..Manner::write(Rpc::Txn)

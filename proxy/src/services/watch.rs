@@ -38,6 +38,7 @@ impl Services {
     pub(super) fn watch(
         self: &Arc<Self>,
         feeds: &Arc<Feeds>,
+        order: &Arc<Order>,
         requests: Requests,
     ) -> BoxStream<'static, Result<Bytes, Failure>> {
         let Some(stream) = feeds.with(|hub, _| ClientStream::open(hub)) else {
@@ -51,6 +52,7 @@ impl Services {
         let watching = Watching {
             services: Arc::clone(self),
             feeds: Arc::clone(feeds),
+            order: Arc::clone(order),
             stream,
             changed,
             requests: Some(requests),
@@ -70,6 +72,7 @@ impl Services {
 struct Watching {
     services: Arc<Services>,
     feeds: Arc<Feeds>,
+    order: Arc<Order>,
     stream: ClientStream,
     changed: Arc<Notify>,
     /// `None` once the client has closed its side: it may go on listening.
@@ -81,7 +84,7 @@ impl Watching {
     async fn next(&mut self) -> Result<Bytes, Failure> {
         loop {
             if let Some(response) = self.response()? {
-                until_it_may_leave(&self.services).await?;
+                until_it_may_leave(&self.order).await?;
                 return Ok(response);
             }
             let stream = &mut self.stream;
@@ -94,7 +97,7 @@ impl Watching {
     }
 
     fn response(&mut self) -> Result<Option<Bytes>, Failure> {
-        let order = merged(&self.services)?;
+        let order = merged(&self.order)?;
         let identity = &self.services.identity;
         let header = |revision| identity.header(revision);
         self.stream.next(&header, order).map_err(failure)
@@ -131,9 +134,9 @@ impl Watching {
     }
 }
 
-async fn until_it_may_leave(services: &Services) -> Result<(), Failure> {
+async fn until_it_may_leave(order: &Order) -> Result<(), Failure> {
     loop {
-        match merged(services)?.may_leave() {
+        match merged(order)?.may_leave() {
             Ok(()) => return Ok(()),
             Err(OrderError::Recording) => sleep(RECORDING).await,
             Err(error) => return Err(Failure::Ended(error)),
@@ -149,8 +152,8 @@ impl Drop for Watching {
     }
 }
 
-fn merged(services: &Services) -> Result<&Merged, Failure> {
-    match &*services.order {
+fn merged(order: &Order) -> Result<&Merged, Failure> {
+    match order {
         Order::Merged(order) => Ok(order),
         Order::Native => Err(Failure::Unimplemented("Watch")),
     }

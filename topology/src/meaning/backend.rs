@@ -60,7 +60,7 @@ pub(super) fn from_flag(
 }
 
 /// A default store that nobody described.
-pub(super) fn nowhere() -> StoreSpec {
+pub(crate) fn nowhere() -> StoreSpec {
     StoreSpec {
         name: DEFAULT_STORE.to_owned(),
         endpoints: Vec::new(),

@@ -79,10 +79,10 @@ impl Services {
     }
 
     async fn keep_alive(&self, message: Bytes) -> Result<Bytes, Failure> {
-        let Order::Merged(order) = &*self.order else {
+        let world = self.world.load_full();
+        let Order::Merged(order) = &*world.order else {
             return Err(Failure::Unimplemented("LeaseKeepAlive"));
         };
-        let world = self.world.load_full();
         let call = Request {
             services: self,
             world: &world,

@@ -1,4 +1,5 @@
-//! What clients asked and were answered, and whether one etcd could have answered so.
+//! What clients asked and were answered, and whether one etcd could have answered so:
+//! [`check_linearizable`] for calls, [`check_watches`] for watches.
 //!
 //! ```
 //! use keyloom_testkit::{
@@ -18,6 +19,13 @@
 mod record;
 
 mod linearizable;
+mod watch;
 
 pub use linearizable::{Reason, Rules, Stuck, Verdict, Violation, check_linearizable};
-pub use record::{History, Operation, Outcome, Recorder, Recording};
+pub use record::{
+    History, Message, Operation, Outcome, Recorder, Recording, Stream, StreamRecording,
+};
+pub use watch::{
+    Broken, Canceled, Facts, Property, Replay, Response, Watcher, atomic, bookmarkable,
+    check_watches, filter, is_create, ordered, prev_kv, reliable, resumable, unique,
+};

@@ -1,12 +1,12 @@
 //! What tests of Keyloom stand on: a model etcd behind the store port, generated programs for
-//! differential tests, and a checker of recorded histories.
+//! differential tests, and checkers of recorded histories.
 //!
 //! | module | what for |
 //! |---|---|
 //! | [`step`] | one KV call and its answer, typed, encodable |
 //! | [`model`] | etcd's semantics in memory: pure core, and a store on top that can misbehave |
 //! | [`program`] | random programs for differential tests, and the comparing of answers |
-//! | [`history`] | what concurrent clients saw, and whether one etcd could have shown it |
+//! | [`history`] | what concurrent clients and their watches saw, and whether one etcd could have shown it |
 //!
 //! Nothing here reads a clock or draws a random number of its own: the same test does the same
 //! thing each time.

@@ -14,13 +14,17 @@
 
 mod claim;
 mod order;
+mod witness;
+
 mod search;
 
 mod report;
 
 pub use report::{Reason, Stuck, Verdict, Violation};
 
-use super::{History, Operation, Outcome};
+use std::collections::BTreeSet;
+
+use super::{History, Operation, Outcome, Replay};
 use crate::{Step, model::Etcd};
 
 /// What a history is held against.
@@ -32,6 +36,11 @@ pub struct Rules {
     pub gaps: bool,
     /// How many times the model may be asked before the question is given up.
     pub budget: u64,
+    /// What watchers were told: of each revision that it covers, no order may tell another story.
+    pub witness: Option<Replay>,
+    /// Leases that may have ended, revoked or expired, at any time. Where all keys that watchers
+    /// saw deleted at a revision hung on one of these, its end explains that revision.
+    pub ended_leases: BTreeSet<i64>,
 }
 
 impl Default for Rules {
@@ -40,6 +49,8 @@ impl Default for Rules {
             start: Etcd::default(),
             gaps: false,
             budget: 5_000_000,
+            witness: None,
+            ended_leases: BTreeSet::new(),
         }
     }
 }

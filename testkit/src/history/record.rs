@@ -1,10 +1,13 @@
-//! Records operations of concurrent clients.
+//! Records operations and watch streams of concurrent clients.
 //!
 //! The clock is a counter: what began after something else had ended has the higher number.
 
 use std::sync::Arc;
 
-use keyloom_etcd_api::EtcdError;
+use keyloom_etcd_api::{
+    EtcdError,
+    etcdserverpb::{WatchRequest, WatchResponse},
+};
 use parking_lot::Mutex;
 use tonic::{Code, Status};
 
@@ -34,13 +37,29 @@ pub struct Operation {
     pub outcome: Outcome,
 }
 
-/// Operations in the order in which they began.
+/// One watch stream of one client, as it went over the wire.
+#[derive(Clone, Debug)]
+pub struct Stream {
+    pub client: u64,
+    /// What went either way, each with its time: when a request was about to leave, when a
+    /// response had arrived.
+    pub messages: Vec<(u64, Message)>,
+}
+
+#[derive(Clone, Debug)]
+pub enum Message {
+    Asked(WatchRequest),
+    Told(WatchResponse),
+}
+
+/// Operations and streams in the order in which they began.
 #[derive(Clone, Debug, Default)]
 pub struct History {
     pub operations: Vec<Operation>,
+    pub streams: Vec<Stream>,
 }
 
-/// Takes down operations. Clones write into the same history.
+/// Takes down operations and streams. Clones write into the same history, by the same clock.
 #[derive(Clone, Debug, Default)]
 pub struct Recorder {
     shared: Arc<Mutex<Shared>>,
@@ -49,7 +68,9 @@ pub struct Recorder {
 #[derive(Debug, Default)]
 struct Shared {
     clock: u64,
-    operations: Vec<Operation>,
+    history: History,
+    /// How often what was recorded was taken away: places from before mean nothing.
+    round: u64,
 }
 
 impl Shared {
@@ -65,8 +86,8 @@ impl Recorder {
     pub fn begin(&self, client: u64, step: Step) -> Recording {
         let mut shared = self.shared.lock();
         let invoked = shared.tick();
-        let at = shared.operations.len();
-        shared.operations.push(Operation {
+        let at = (shared.round, shared.history.operations.len());
+        shared.history.operations.push(Operation {
             client,
             step,
             invoked,
@@ -79,11 +100,69 @@ impl Recorder {
         }
     }
 
+    /// To be called before a watch stream is opened.
+    pub fn open(&self, client: u64) -> StreamRecording {
+        let mut shared = self.shared.lock();
+        let at = (shared.round, shared.history.streams.len());
+        shared.history.streams.push(Stream {
+            client,
+            messages: Vec::new(),
+        });
+        StreamRecording {
+            shared: Arc::clone(&self.shared),
+            at,
+        }
+    }
+
     /// What was recorded so far.
     #[must_use]
     pub fn history(&self) -> History {
-        History {
-            operations: self.shared.lock().operations.clone(),
+        self.shared.lock().history.clone()
+    }
+
+    /// What was recorded so far, to be forgotten here: for tests that go on for long and check
+    /// from time to time. Nothing may be under way; what goes on all the same is not recorded
+    /// any more. Writes of unknown outcome stay, for they may still take effect.
+    #[must_use]
+    pub fn take(&self) -> History {
+        let mut shared = self.shared.lock();
+        shared.round += 1;
+        let history = std::mem::take(&mut shared.history);
+        let still_open = |operation: &&Operation| {
+            matches!(operation.outcome, Outcome::Unknown) && !operation.step.only_reads()
+        };
+        let still_open = history.operations.iter().filter(still_open);
+        shared.history.operations = still_open.cloned().collect();
+        history
+    }
+}
+
+/// A watch stream that is open.
+#[derive(Debug)]
+pub struct StreamRecording {
+    shared: Arc<Mutex<Shared>>,
+    at: (u64, usize),
+}
+
+impl StreamRecording {
+    /// To be called before the request leaves.
+    pub fn asked(&self, request: &WatchRequest) {
+        self.push(Message::Asked(request.clone()));
+    }
+
+    /// To be called when the response has arrived, and before it is used.
+    pub fn told(&self, response: &WatchResponse) {
+        self.push(Message::Told(response.clone()));
+    }
+
+    fn push(&self, message: Message) {
+        let mut shared = self.shared.lock();
+        let now = shared.tick();
+        let (round, at) = self.at;
+        if shared.round == round
+            && let Some(stream) = shared.history.streams.get_mut(at)
+        {
+            stream.messages.push((now, message));
         }
     }
 }
@@ -93,7 +172,7 @@ impl Recorder {
 #[must_use = "an operation that does not end has an unknown outcome"]
 pub struct Recording {
     shared: Arc<Mutex<Shared>>,
-    at: usize,
+    at: (u64, usize),
 }
 
 impl Recording {
@@ -113,7 +192,10 @@ impl Recording {
     fn finish(self, outcome: Outcome) {
         let mut shared = self.shared.lock();
         let now = shared.tick();
-        if let Some(operation) = shared.operations.get_mut(self.at) {
+        let (round, at) = self.at;
+        if shared.round == round
+            && let Some(operation) = shared.history.operations.get_mut(at)
+        {
             operation.returned = Some(now);
             operation.outcome = outcome;
         }

@@ -55,6 +55,22 @@ impl Keyspace {
         }
     }
 
+    /// A keyspace at `revision` that holds these and knows nothing of what was before.
+    #[must_use]
+    pub fn holding(revision: i64, kvs: impl IntoIterator<Item = KeyValue>) -> Self {
+        let version = |kv: KeyValue| {
+            let version = Version {
+                revision: kv.mod_revision,
+                set_to: Some(kv.clone()),
+            };
+            (kv.key, vec![version])
+        };
+        Self {
+            keys: kvs.into_iter().map(version).collect(),
+            ..Self::at(revision)
+        }
+    }
+
     /// The revision of the last write.
     #[must_use]
     pub fn revision(&self) -> i64 {

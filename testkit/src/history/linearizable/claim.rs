@@ -41,6 +41,9 @@ pub(super) struct Questions<'a> {
     pub(super) unknown: Vec<&'a Operation>,
     /// Ranges that allow stale data, with their answers.
     pub(super) stale: Vec<(&'a Operation, Answer)>,
+    /// The highest revision that one of those was answered at. The last writes before it can all
+    /// be of unknown outcome, with nothing else after them.
+    pub(super) stale_up_to: i64,
     /// Which of the known wrote at a revision.
     pub(super) writers: HashMap<i64, usize>,
 }
@@ -73,6 +76,7 @@ impl<'a> Questions<'a> {
         let blurred = blurred(answer, Tolerance { cluster_id: true });
         let revision = answer.revision();
         if operation.step.may_be_stale() {
+            self.stale_up_to = self.stale_up_to.max(revision);
             self.stale.push((operation, blurred));
         } else if wrote(answer) {
             self.writers.entry(revision).or_insert(self.known.len());

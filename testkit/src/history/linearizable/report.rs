@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use keyloom_etcd_api::mvccpb::Event;
+
 use crate::program::Difference;
 
 use super::Operation;
@@ -67,6 +69,12 @@ pub enum Reason {
     Waits,
     /// Its revision was given to another write too.
     GivenTwice { revision: i64 },
+    /// Watchers were told something else of its revision.
+    ToldOtherwise {
+        revision: i64,
+        expected: Vec<Event>,
+        told: Vec<Event>,
+    },
     /// Its revision was over before the history began, or there is none in its answer.
     BeforeStart { revision: i64 },
 }
@@ -112,6 +120,14 @@ impl fmt::Display for Reason {
             Self::GivenTwice { revision } => {
                 write!(f, "revision {revision} was given to another write too")
             }
+            Self::ToldOtherwise {
+                revision,
+                expected,
+                told,
+            } => write!(
+                f,
+                "watchers were told of revision {revision}: {told:#?}, and it did: {expected:#?}"
+            ),
             Self::BeforeStart { revision } => {
                 write!(f, "revision {revision} was over before the history began")
             }

@@ -14,6 +14,7 @@ use super::{
     Operation, Reason, Rules, Stuck, Verdict, Violation,
     claim::{Claim, Known, Questions},
     order::{Order, Placed},
+    witness,
 };
 use crate::{
     Answer, Step,
@@ -55,6 +56,8 @@ enum Stop {
 enum Candidate {
     /// A write of unknown outcome.
     Unknown(usize),
+    /// The end of a lease, which took its keys with it.
+    Lease,
     Nobody,
 }
 
@@ -67,7 +70,7 @@ struct Choice {
 
 struct Search<'a> {
     questions: &'a Questions<'a>,
-    gaps: bool,
+    rules: &'a Rules,
     budget: u64,
     etcd: Etcd,
     /// The hash of the state at each revision since the start.
@@ -80,10 +83,10 @@ struct Search<'a> {
 }
 
 impl<'a> Search<'a> {
-    fn new(questions: &'a Questions<'a>, rules: &Rules) -> Self {
+    fn new(questions: &'a Questions<'a>, rules: &'a Rules) -> Self {
         Self {
             questions,
-            gaps: rules.gaps,
+            rules,
             budget: rules.budget,
             etcd: rules.start.clone(),
             states: vec![0],
@@ -140,8 +143,12 @@ impl<'a> Search<'a> {
             return Vec::new();
         }
         let unknown = self.order.enabled_unknown().into_iter().rev();
-        let nobody = self.gaps.then_some(Candidate::Nobody).into_iter();
-        let candidates: Vec<_> = nobody.chain(unknown.map(Candidate::Unknown)).collect();
+        let others = [
+            self.rules.gaps.then_some(Candidate::Nobody),
+            witness::ended_lease(self.rules, &self.etcd).then_some(Candidate::Lease),
+        ];
+        let others = others.into_iter().flatten();
+        let candidates: Vec<_> = others.chain(unknown.map(Candidate::Unknown)).collect();
         if candidates.is_empty() {
             let revision = self.etcd.revision() + 1;
             self.dead_end(|_| Reason::NobodyWrote { revision });
@@ -149,23 +156,31 @@ impl<'a> Search<'a> {
         candidates
     }
 
-    /// Gives the next revision to a candidate. False where it would not have taken one.
+    /// Gives the next revision to a candidate. False where it would not have taken one, or where
+    /// watchers saw something else there.
     fn follow(&mut self, candidate: Candidate) -> Result<bool, BudgetSpent> {
+        self.spend()?;
+        let before = self.etcd.revision();
         match candidate {
             Candidate::Nobody => self.etcd.keyspace_mut().skip(),
+            Candidate::Lease => witness::end_lease(self.rules, &mut self.etcd),
+            // What it would have been answered, nobody knows.
             Candidate::Unknown(at) => {
-                let Some(operation) = self.questions.unknown.get(at) else {
-                    return Ok(false);
-                };
-                self.spend()?;
-                let before = self.etcd.revision();
-                // What it would have been answered, nobody knows.
-                drop(self.etcd.apply(&operation.step));
-                if self.etcd.revision() == before {
-                    return Ok(false);
-                }
-                self.order.place(Placed::Unknown(at));
+                let operation = self.questions.unknown.get(at);
+                drop(operation.map(|operation| self.etcd.apply(&operation.step)));
             }
+        }
+        if self.etcd.revision() == before {
+            return Ok(false);
+        }
+        if witness::contradiction(self.rules, &self.etcd).is_some() {
+            self.etcd.keyspace_mut().roll_back(before);
+            let revision = before + 1;
+            self.dead_end(|_| Reason::NobodyWrote { revision });
+            return Ok(false);
+        }
+        if let Candidate::Unknown(at) = candidate {
+            self.order.place(Placed::Unknown(at));
         }
         self.push_state();
         Ok(true)
@@ -177,10 +192,10 @@ impl<'a> Search<'a> {
             if !self.place_reads()? {
                 return Ok(Stop::DeadEnd);
             }
-            if self.order.is_complete() {
+            let (now, next) = (self.etcd.revision(), self.etcd.revision() + 1);
+            if self.order.is_complete() && now >= self.questions.stale_up_to {
                 return self.check_stale();
             }
-            let (now, next) = (self.etcd.revision(), self.etcd.revision() + 1);
             if self.order.has_reads_at(now) {
                 self.dead_end(|known| why_left_behind(known, now));
                 return Ok(Stop::DeadEnd);
@@ -233,6 +248,11 @@ impl<'a> Search<'a> {
             return Ok(false);
         }
         if !self.answers(operation, answer)? {
+            return Ok(false);
+        }
+        if let Some(reason) = witness::contradiction(self.rules, &self.etcd) {
+            self.dead_end_of(operation, reason);
+            self.etcd.keyspace_mut().roll_back(*revision - 1);
             return Ok(false);
         }
         self.order.place(Placed::Known(at));

@@ -3,6 +3,7 @@
 mod take;
 mod chasing;
 mod pull;
+mod reroute;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
@@ -13,12 +14,16 @@ use keyloom_etcd_api::KeyRange;
 use keyloom_ledger::{StoreRev, StoreSlot, UnifiedRev};
 
 use crate::{
-    ChaseId, Routes, StreamId, TopicId, WatcherId, chase::Chase, history::History, index::Index,
-    topic::Topic,
+    ChaseId, Routes, StreamId, TopicId, WatcherId, chase::Chase, eras::Eras, history::History,
+    index::Index, topic::Topic,
 };
 
 pub(crate) use pull::Pulled;
-pub use {chasing::Flow, take::TakeError};
+pub use {
+    chasing::Flow,
+    reroute::{Late, Reroute},
+    take::TakeError,
+};
 
 /// What the hub may keep.
 #[derive(Clone, Debug)]
@@ -70,13 +75,18 @@ pub struct Signals {
 #[derive(Debug)]
 pub struct Hub {
     pub(crate) bounds: Bounds,
-    routes: Routes,
+    eras: Eras,
     histories: BTreeMap<StoreSlot, History>,
     topics: HashMap<TopicId, Topic>,
     by_range: HashMap<KeyRange, TopicId>,
     index: Index<TopicId>,
     /// Topics with events that their bound holds back.
     held: BTreeSet<TopicId>,
+    /// Topics with spans of earlier eras.
+    turning: BTreeSet<TopicId>,
+    /// How many deliveries until somebody looks again whether they have turned.
+    look_in: u32,
+    late: Vec<Late>,
     watchers: HashMap<WatcherId, Watcher>,
     /// Watchers that have a chase: woken by everything.
     chasing: BTreeSet<WatcherId>,
@@ -124,7 +134,7 @@ impl Hub {
         let frontiers = frontiers.into_iter();
         Self {
             bounds,
-            routes,
+            eras: Eras::new(routes),
             histories: frontiers
                 .map(|(slot, delivered)| (slot, History::after(delivered)))
                 .collect(),
@@ -132,6 +142,9 @@ impl Hub {
             by_range: HashMap::new(),
             index: Index::default(),
             held: BTreeSet::new(),
+            turning: BTreeSet::new(),
+            look_in: 0,
+            late: Vec::new(),
             watchers: HashMap::new(),
             chasing: BTreeSet::new(),
             chases: HashMap::new(),
@@ -182,7 +195,12 @@ impl Hub {
 
     /// The stores of a range's span.
     pub(crate) fn span(&self, range: &KeyRange) -> Vec<StoreSlot> {
-        self.routes.span(range)
+        self.eras.now().span(range)
+    }
+
+    /// Below which a range cannot be watched because it moved there.
+    pub(crate) fn range_floor(&self, range: &KeyRange) -> UnifiedRev {
+        self.eras.now().floor(range)
     }
 
     /// Adds a watcher that has everything up to `cursor`.
@@ -215,12 +233,9 @@ impl Hub {
 
     fn open_topic(&mut self, range: &KeyRange) -> TopicId {
         let id = TopicId(self.next_id());
-        let span = self.routes.span(range);
-        let span = span.into_iter().filter_map(|slot| {
-            let history = self.histories.get(&slot)?;
-            Some((slot, history.delivered))
+        let topic = Topic::new(range.clone(), self.eras.span(range), |slot| {
+            self.delivered(slot)
         });
-        let topic = Topic::new(range.clone(), span);
         self.topics.insert(id, topic);
         self.by_range.insert(range.clone(), id);
         self.index.insert(range, id);
@@ -246,6 +261,7 @@ impl Hub {
             self.by_range.remove(&range);
             self.index.remove(&range, watcher.topic);
             self.held.remove(&watcher.topic);
+            self.turning.remove(&watcher.topic);
         }
     }
 
@@ -270,10 +286,6 @@ impl Hub {
             self.wake(id);
         }
         self.signals.woken.extend(&self.restless);
-    }
-
-    fn route_is(&self, slot: StoreSlot) -> impl Fn(&[u8]) -> bool {
-        move |key| self.routes.route(key) == Some(slot)
     }
 }
 

@@ -24,8 +24,12 @@
 //!    the history lasts *chases*: it is fed from the store's own history until it meets the hub's.
 //!    So memory is bounded and nothing is dropped.
 //! 5. **Whole revisions.** All events of one `u` go into one response.
+//! 6. **Eras.** Where a key lives at `u` is decided by the routes of that stretch of the order: a
+//!    watch that is open while its range moves takes the old store's events up to the change and
+//!    the new store's above it.
 
 mod places;
+mod eras;
 mod feed;
 mod event;
 mod history;
@@ -37,8 +41,8 @@ mod hub;
 mod stream;
 
 pub use feed::{Feed, FeedError, Group, Step, Taken};
-pub use hub::{Bounds, Flow, Hub, Need, Signals, TakeError};
-pub use places::{Places, Routes};
+pub use hub::{Bounds, Flow, Hub, Late, Need, Reroute, Signals, TakeError};
+pub use places::{Places, RangeFloors, Routes};
 pub use stream::{ClientStream, HeaderOf, StreamError};
 
 /// One client stream.

@@ -49,12 +49,19 @@ impl Places for Ledger {
     }
 }
 
+/// Below which unified revision a range cannot be watched, because it moved there.
+pub trait RangeFloors: std::fmt::Debug + Send + Sync {
+    /// 0 where it never moved.
+    fn of(&self, range: &KeyRange) -> UnifiedRev;
+}
+
 /// A topology, answering in the ledger's slots.
 #[derive(Clone, Debug)]
 pub struct Routes {
     topology: Topology,
     /// By store index.
     slots: Arc<[StoreSlot]>,
+    floors: Option<Arc<dyn RangeFloors>>,
 }
 
 impl Routes {
@@ -64,7 +71,23 @@ impl Routes {
         Self {
             topology,
             slots: slots.into_iter().collect(),
+            floors: None,
         }
+    }
+
+    /// With the floors of what moved.
+    #[must_use]
+    pub fn with_floors(self, floors: Arc<dyn RangeFloors>) -> Self {
+        Self {
+            floors: Some(floors),
+            ..self
+        }
+    }
+
+    /// Below which the range cannot be watched.
+    pub(crate) fn floor(&self, range: &KeyRange) -> UnifiedRev {
+        let floors = self.floors.as_ref();
+        floors.map(|floors| floors.of(range)).unwrap_or_default()
     }
 
     /// Where a key lives; `None` for Keyloom's own.

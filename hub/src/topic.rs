@@ -13,6 +13,7 @@ use keyloom_ledger::{StoreRev, StoreSlot, UnifiedRev};
 
 use crate::{
     WatcherId,
+    eras::{NOW, Span},
     event::{Entry, PlacedGroup},
     history::History,
 };
@@ -20,7 +21,9 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Topic {
     pub(crate) range: KeyRange,
-    /// One for each store of the range's span, by slot.
+    /// The range's stores, by era; the last one has not ended.
+    spans: Vec<Span>,
+    /// One for each store of the spans.
     pub(crate) queues: Vec<Queue>,
     pub(crate) watchers: BTreeSet<WatcherId>,
     /// The watchers were told of everything up to here.
@@ -35,27 +38,112 @@ pub(crate) struct Queue {
     pub(crate) entries: VecDeque<Entry>,
 }
 
+impl Queue {
+    fn after(slot: StoreSlot, from: StoreRev) -> Self {
+        Self {
+            slot,
+            from,
+            entries: VecDeque::new(),
+        }
+    }
+}
+
 impl Topic {
     /// A topic that begins where each store stands.
     pub(crate) fn new(
         range: KeyRange,
-        span: impl IntoIterator<Item = (StoreSlot, StoreRev)>,
+        span: Span,
+        stands: impl Fn(StoreSlot) -> Option<StoreRev>,
     ) -> Self {
-        let queue = |(slot, from)| Queue {
-            slot,
-            from,
-            entries: VecDeque::new(),
-        };
+        let queue = |slot: &StoreSlot| Some(Queue::after(*slot, stands(*slot)?));
         Self {
             range,
-            queues: span.into_iter().map(queue).collect(),
+            queues: span.slots.iter().filter_map(queue).collect(),
+            spans: vec![span],
             watchers: BTreeSet::new(),
             told: UnifiedRev::default(),
         }
     }
 
-    pub(crate) fn span(&self) -> impl Iterator<Item = StoreSlot> {
+    /// Every store that a watcher can need.
+    pub(crate) fn stores(&self) -> impl Iterator<Item = StoreSlot> {
         self.queues.iter().map(|queue| queue.slot)
+    }
+
+    /// Above `until` other stores have the range; `stands` is where each has delivered up to.
+    pub(crate) fn turn(
+        &mut self,
+        until: UnifiedRev,
+        next: Span,
+        stands: impl Fn(StoreSlot) -> Option<StoreRev>,
+    ) {
+        if let Some(last) = self.spans.last_mut() {
+            last.until = until;
+        }
+        for slot in &next.slots {
+            if self.queue(*slot).is_none()
+                && let Some(from) = stands(*slot)
+            {
+                self.queues.push(Queue::after(*slot, from));
+            }
+        }
+        self.spans.push(next);
+    }
+
+    /// Whether a span of an earlier era is left.
+    pub(crate) fn is_turning(&self) -> bool {
+        self.spans.len() > 1
+    }
+
+    /// Whether an era is left that ends at `until`.
+    pub(crate) fn spans_until(&self, until: UnifiedRev) -> bool {
+        self.spans.iter().any(|span| span.until == until)
+    }
+
+    /// Every watcher has everything up to `cursor`: what came before is let go.
+    pub(crate) fn passed(&mut self, cursor: UnifiedRev) {
+        self.spans.retain(|span| span.until > cursor);
+        let spans = &self.spans;
+        self.queues
+            .retain(|queue| spans.iter().any(|span| span.slots.contains(&queue.slot)));
+    }
+
+    /// The `u` above which a watcher that has everything up to `cursor` needs a store; `None`
+    /// where it needs nothing of it any more.
+    pub(crate) fn need(&self, slot: StoreSlot, cursor: UnifiedRev) -> Option<UnifiedRev> {
+        let mut since = UnifiedRev::default();
+        for span in &self.spans {
+            if span.until > cursor && span.slots.contains(&slot) {
+                return Some(cursor.max(since));
+            }
+            since = span.until;
+        }
+        None
+    }
+
+    /// Up to where every store has delivered everything for a watcher that has everything up to
+    /// `cursor`; `delivered` says it of one store, and nothing of one that holds nothing back.
+    pub(crate) fn bound(
+        &self,
+        cursor: UnifiedRev,
+        mut delivered: impl FnMut(StoreSlot) -> Option<UnifiedRev>,
+    ) -> UnifiedRev {
+        let mut since = UnifiedRev::default();
+        for span in &self.spans {
+            if span.until > cursor {
+                let least = span.slots.iter().filter_map(|slot| delivered(*slot)).min();
+                if let Some(least) = least.filter(|least| *least < span.until) {
+                    return least.max(since);
+                }
+            }
+            since = span.until;
+        }
+        NOW
+    }
+
+    /// Up to where the watchers were told.
+    pub(crate) fn told(&self) -> UnifiedRev {
+        self.told
     }
 
     pub(crate) fn queue(&self, slot: StoreSlot) -> Option<&Queue> {

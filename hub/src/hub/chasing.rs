@@ -145,10 +145,12 @@ impl Hub {
             return;
         };
         let topic = self.topics.get(&watcher.topic);
-        let concerned = topic.is_some_and(|topic| topic.queue(slot).is_some());
+        let Some(needs) = topic.and_then(|topic| topic.need(slot, watcher.cursor)) else {
+            return;
+        };
         let chased = watcher.chase(slot).map(|chase| chase.delivered);
-        let has = places.store_at(slot, watcher.cursor);
-        if concerned && chased.map_or(has, |chased| chased.max(has)) < last_lost {
+        let has = places.store_at(slot, needs);
+        if chased.map_or(has, |chased| chased.max(has)) < last_lost {
             // Starting at the floor must be worth it.
             let next = UnifiedRev::new(watcher.cursor.get().saturating_add(1));
             watcher.compacted = Some(floor.max(next));
@@ -166,9 +168,12 @@ impl Hub {
             return;
         };
         let cursor = watcher.cursor;
-        let slots: Vec<_> = topic.span().collect();
-        for slot in slots {
-            self.supply_from(id, slot, places.store_at(slot, cursor));
+        let needs = topic.stores().filter_map(|slot| {
+            let above = topic.need(slot, cursor)?;
+            Some((slot, places.store_at(slot, above)))
+        });
+        for (slot, has) in needs.collect::<Vec<_>>() {
+            self.supply_from(id, slot, has);
         }
         let is_chasing = self.watchers.get(&id).map(|w| !w.chases.is_empty());
         if is_chasing == Some(true) {

@@ -80,7 +80,7 @@ impl Hub {
 
     /// Up to where every store of the span has delivered everything.
     fn bound(&self, watcher: &Watcher, topic: &Topic, places: &dyn Places) -> UnifiedRev {
-        let stores = topic.span().filter_map(|slot| {
+        let bound = topic.bound(watcher.cursor, |slot| {
             let delivered = self.histories.get(&slot)?.delivered;
             let delivered = match watcher.chase(slot) {
                 None => delivered,
@@ -89,9 +89,7 @@ impl Hub {
             };
             Some(places.below_next(slot, delivered))
         });
-        let stores = stores.min();
-        let head = places.head();
-        stores.map_or(head, |bound| bound.min(head))
+        bound.min(places.head())
     }
 
     /// Everything up to this was taken, whether or not something came of it.

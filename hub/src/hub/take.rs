@@ -40,6 +40,7 @@ impl Hub {
         self.trim(slot);
         self.release(touched, places);
         self.wake_restless();
+        self.look_again(places);
         taken
     }
 
@@ -55,6 +56,7 @@ impl Hub {
         if revision <= history.delivered {
             return Err(TakeError::Repeated(revision));
         }
+        self.look_for_late(slot, &group, places);
         let placed = self.place(slot, group, places)?;
         if let Some(placed) = &placed {
             let topics = self.topics_of(placed);
@@ -79,12 +81,21 @@ impl Hub {
         mut group: Group,
         places: &dyn Places,
     ) -> Result<Placed, TakeError> {
-        let lives_here = self.route_is(slot);
-        group.events.retain(|event| lives_here(&event.key));
+        let revision = group.revision;
+        let routes = match self.eras.is_one() {
+            true => self.eras.now(),
+            // What has no place is Keyloom's own.
+            false => match places.unified(slot, revision) {
+                Some(unified) => self.eras.at(unified),
+                None => self.eras.now(),
+            },
+        };
+        group
+            .events
+            .retain(|event| routes.route(&event.key) == Some(slot));
         if group.events.is_empty() {
             return Ok(None);
         }
-        let revision = group.revision;
         let unified = places
             .unified(slot, revision)
             .ok_or(TakeError::NotOrdered(revision))?;
@@ -132,13 +143,12 @@ impl Hub {
             let Some(topic) = self.topics.get_mut(&id) else {
                 continue;
             };
-            let span = topic.span();
-            let mut bound = frontiers.head(places);
-            for slot in span {
-                if let Some(history) = self.histories.get(&slot) {
-                    bound = bound.min(frontiers.of(slot, history.delivered, places));
-                }
-            }
+            let histories = &self.histories;
+            let bound = topic.bound(topic.told(), |slot| {
+                let delivered = histories.get(&slot)?.delivered;
+                Some(frontiers.of(slot, delivered, places))
+            });
+            let bound = bound.min(frontiers.head(places));
             let news = topic.tell(bound);
             if topic.is_held(bound) {
                 self.held.insert(id);

@@ -118,7 +118,8 @@ impl ClientStream {
 /// Below which the range cannot be watched.
 fn floor(range: &KeyRange, hub: &Hub, places: &dyn Places) -> UnifiedRev {
     let stores = hub.span(range).into_iter().map(|slot| places.floor(slot));
-    stores.max().unwrap_or_default().max(places.compacted())
+    let stores = stores.max().unwrap_or_default();
+    stores.max(hub.range_floor(range)).max(places.compacted())
 }
 
 fn options(create: &WatchCreateRequest) -> Options {

@@ -3,7 +3,11 @@
 
 use keyloom_etcd_api::KeyRange;
 
-use super::{chance::Chance, client::Client, world::World};
+use super::{
+    chance::Chance,
+    client::Client,
+    world::{LATER, World},
+};
 use crate::Bounds;
 
 const KEYS: [&[&str]; 4] = [
@@ -50,6 +54,7 @@ struct Run {
     world: World,
     clients: Vec<Client>,
     compactions: bool,
+    reroutes: bool,
 }
 
 fn bounds(chance: &mut Chance) -> Bounds {
@@ -74,23 +79,35 @@ impl Run {
             chance,
             clients: Vec::new(),
             compactions,
+            reroutes: false,
+        }
+    }
+
+    /// A key that lives on the store now, wherever it was at first; or a stray.
+    fn key(&mut self, store: usize) -> &'static str {
+        let all = KEYS.concat();
+        let here = all.into_iter().filter(|key| {
+            let index = keyloom_topology::StoreIndex(store as u16);
+            self.world.topology.route(key.as_bytes()) == Some(index)
+        });
+        let here: Vec<_> = here.collect();
+        match self.chance.below(8) {
+            0 => STRAYS[store],
+            _ if here.is_empty() => STRAYS[store],
+            _ => self.chance.of(&here),
         }
     }
 
     fn write(&mut self) {
-        let chance = &mut self.chance;
-        let store = chance.below(4);
+        let store = self.chance.below(4);
         let mut keys = Vec::new();
-        for _ in 0..1 + chance.below(3) {
-            let key = match chance.below(8) {
-                0 => STRAYS[store],
-                _ => chance.of(KEYS[store]),
-            };
+        for _ in 0..1 + self.chance.below(3) {
+            let key = self.key(store);
             if keys.iter().all(|(other, _)| *other != key) {
-                keys.push((key, chance.one_in(4)));
+                keys.push((key, self.chance.one_in(4)));
             }
         }
-        if store == 0 && chance.one_in(4) {
+        if store == 0 && self.chance.one_in(4) {
             keys = vec![("/_keyloom/ledger", false)];
         }
         self.world.write(store, &keys);
@@ -150,6 +167,10 @@ impl Run {
                 let at = self.world.stores[store].revision() - back;
                 self.world.compact(store, at);
             }
+            12 if self.reroutes => {
+                let which = self.chance.below(LATER.len());
+                self.world.reroute(which);
+            }
             12..15 => drop(self.world.serve(most, &mut self.chance)),
             _ => self.client(),
         }
@@ -198,7 +219,10 @@ impl Run {
 }
 
 fn run(seed: u64, steps: usize, compactions: bool) -> (usize, usize) {
-    let mut run = Run::new(seed, compactions);
+    run_it(Run::new(seed, compactions), steps)
+}
+
+fn run_it(mut run: Run, steps: usize) -> (usize, usize) {
     let told = format!("seed {}", run.seed);
     let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         for _ in 0..steps {
@@ -221,4 +245,18 @@ fn every_watch_sees_the_log() {
 fn every_watch_sees_the_log_or_is_told_that_it_is_compacted() {
     let lost: usize = (0..SEEDS).map(|seed| run(seed, 300, true).1).sum();
     assert!(lost > 100, "only {lost} losses");
+}
+
+/// The routes change while everything goes on.
+#[test]
+fn every_watch_sees_the_log_while_keys_move() {
+    let (mut chases, mut cancelled) = (0, 0);
+    for seed in 0..SEEDS / 2 {
+        let mut run = Run::new(seed, seed % 3 == 0);
+        run.reroutes = true;
+        let (more, lost) = run_it(run, 400);
+        chases += more;
+        cancelled += lost;
+    }
+    assert!(chases > 200 && cancelled > 10, "{chases} {cancelled}");
 }

@@ -1,13 +1,13 @@
 //! Stores, ledger and hub, driven step by step.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use keyloom_etcd_api::KeyRange;
 use keyloom_ledger::{Ledger, StoreRev, StoreSlot, StoreStart, UnifiedRev};
-use keyloom_topology::{ParseOptions, StoreIndex, Topology, parse};
+use keyloom_topology::{Affected, ParseOptions, StoreIndex, Topology, diff, parse};
 
 use super::{chance::Chance, client::Seen, store::Store};
-use crate::{Bounds, ChaseId, Feed, Flow, Hub, Routes, Step, StreamId};
+use crate::{Bounds, ChaseId, Feed, Flow, Hub, RangeFloors, Reroute, Routes, Step, StreamId};
 
 pub(super) const TOPOLOGY: &str = "
 default: {endpoint: 'http://default.invalid:2379'}
@@ -22,6 +22,46 @@ backends:
   endpoint: http://d.invalid:2379
   prefix: {prefix: m/x}
 ";
+
+/// Where the same stores can have their keys later.
+pub(super) const LATER: [&str; 5] = [
+    // As before.
+    "b: {prefix: b/}, c: {prefix: c/}, d: {prefix: m/x}",
+    "b: {prefix: c/}, c: {prefix: b/}, d: {prefix: m/x}",
+    "b: {prefix: b/1}, c: {prefix: c/}, d: {prefix: a/}",
+    "b: {prefix: nothing/}, c: {prefix: nowhere/}, d: {prefix: m/}",
+    "b: {prefix: m/}, c: {prefix: a/2}, d: {prefix: b/}",
+];
+
+/// A topology of the same stores, in short.
+fn short(text: &str) -> Topology {
+    let mut file = "default: {endpoint: 'http://default.invalid:2379'}\nbackends:\n".to_owned();
+    for backend in text.split(", ") {
+        let (name, matcher) = backend.split_once(": ").unwrap();
+        let key = matcher.replace("{prefix: ", "").replace('}', "");
+        file += &format!(
+            "- {{name: {name}, endpoint: 'http://{name}.invalid:2379', \
+             prefix: {{key: /registry/{key}}}}}\n"
+        );
+    }
+    let accepted = parse(&file, &ParseOptions::default()).unwrap();
+    let reserved = KeyRange::prefix("/_keyloom/".into());
+    accepted.topology.with_reserved(Some(reserved))
+}
+
+/// Below which ranges that moved cannot be watched.
+#[derive(Clone, Debug, Default)]
+struct Floors(Vec<(Affected, UnifiedRev)>);
+
+impl RangeFloors for Floors {
+    fn of(&self, range: &KeyRange) -> UnifiedRev {
+        let touching = self
+            .0
+            .iter()
+            .filter(|(affected, _)| affected.touches(range));
+        touching.map(|(_, at)| *at).max().unwrap_or_default()
+    }
+}
 
 pub(super) fn topology() -> Topology {
     let accepted = parse(TOPOLOGY, &ParseOptions::default()).unwrap();
@@ -40,6 +80,9 @@ pub(super) struct World {
     pub(super) ledger: Ledger,
     pub(super) hub: Hub,
     pub(super) topology: Topology,
+    /// The topologies before, each with its last place.
+    eras: Vec<(UnifiedRev, Topology)>,
+    floors: Floors,
     pub(super) stores: Vec<Store>,
     feeds: Vec<(Feed, StoreRev)>,
     served: BTreeMap<ChaseId, Served>,
@@ -80,6 +123,8 @@ impl World {
             ledger: Ledger::start(&starts),
             hub,
             topology,
+            eras: Vec::new(),
+            floors: Floors::default(),
             stores,
             feeds: frontiers.map(|at| (Feed::after(at), at)).collect(),
             served: BTreeMap::new(),
@@ -87,6 +132,34 @@ impl World {
             chases: 0,
             lost: 0,
         }
+    }
+
+    /// Other routes from here on.
+    pub(super) fn reroute(&mut self, which: usize) {
+        let next = short(LATER[which]);
+        let moves = diff(&self.topology, &next);
+        let moved: Vec<_> = moves.iter().map(|each| &each.what).collect();
+        let affected = Affected::of(moved, next.registry_prefixes());
+        let at = UnifiedRev::new(self.ledger.head().get() + 1);
+        self.ledger.skip_to(at);
+        self.floors.0.push((affected.clone(), at));
+        let slots = self.stores.iter().map(|store| store.slot);
+        let routes = Routes::new(next.clone(), slots).with_floors(Arc::new(self.floors.clone()));
+        let change = Reroute {
+            at,
+            routes,
+            affected,
+            gained: Vec::new(),
+        };
+        self.hub.reroute(change, &self.ledger);
+        self.eras
+            .push((at, std::mem::replace(&mut self.topology, next)));
+        self.follow();
+    }
+
+    fn routes_at(&self, u: UnifiedRev) -> &Topology {
+        let past = self.eras.iter().find(|(until, _)| u <= *until);
+        past.map_or(&self.topology, |(_, topology)| topology)
     }
 
     pub(super) fn write(&mut self, store: usize, keys: &[(&str, bool)]) -> StoreRev {
@@ -225,13 +298,14 @@ impl World {
             for (revision, events) in store.all() {
                 for event in events {
                     let key = &event.kv.as_ref().unwrap().key;
-                    if self.topology.route(key) != Some(index) || !range.contains(key) {
-                        continue;
-                    }
                     // What was not observed yet comes above everything that was delivered.
                     let Some(unified) = self.ledger.unified(store.slot, revision) else {
                         continue;
                     };
+                    let lives_here = self.routes_at(unified).route(key) == Some(index);
+                    if !lives_here || !range.contains(key) {
+                        continue;
+                    }
                     if unified >= UnifiedRev::new(start) {
                         let u = |r| self.ledger.unified(store.slot, StoreRev::new(r));
                         all.push(Seen::of(event, |r| u(r).unwrap().get()));

@@ -1,3 +1,5 @@
+//! What is held, what is waited for, and what begins anew.
+
 use std::time::Duration;
 
 use futures_util::FutureExt as _;

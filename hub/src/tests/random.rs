@@ -94,7 +94,7 @@ impl Run {
         match self.chance.below(8) {
             0 => STRAYS[store],
             _ if here.is_empty() => STRAYS[store],
-            _ => self.chance.of(&here),
+            _ => self.chance.of::<&str>(&here),
         }
     }
 

@@ -137,9 +137,10 @@ impl Ledger {
         self.changes += 1;
     }
 
-    /// Raises a store's floor. It never goes back, nor above the head.
+    /// Raises a store's floor. It never goes back, nor above the head. See [`Self::must_flush`].
     pub fn raise_floor(&mut self, slot: StoreSlot, u: UnifiedRev) {
         let u = u.min(self.head());
+        self.structure += 1;
         self.change(slot, |store| store.floor = store.floor.max(u));
     }
 

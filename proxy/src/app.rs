@@ -11,7 +11,7 @@ use tracing::{error, info, warn};
 
 use crate::{
     admin,
-    instance::{self, Instance},
+    instance::{self, Instance, WatchOptions},
     listen::{self, Accept, Limits, Listen, ListenUrl, TlsFiles},
     metrics::Metrics,
     stack::{Extras, stack},
@@ -35,6 +35,7 @@ pub struct ServeOptions {
     pub tls: TlsFiles,
     /// How long a successor waits after this instance was last seen.
     pub term: Duration,
+    pub watch: WatchOptions,
 }
 
 /// What the program takes from outside.
@@ -70,6 +71,7 @@ pub async fn serve(
     let instance_options = instance::Options {
         random: Arc::clone(&environment.random),
         term: options.term,
+        watch: options.watch.clone(),
     };
     let started = tokio::select! {
         started = Instance::start(topology, opened.stores, instance_options, keep.clone()) => started?,

@@ -28,6 +28,7 @@ use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
+    WatchOptions,
     order::{Answered, Merged, Order, OrderError},
     world::{Member, World},
 };
@@ -87,6 +88,7 @@ impl Feeding {
     pub(crate) fn start(
         order: &Arc<Order>,
         world: &World,
+        options: &WatchOptions,
         stop: &CancellationToken,
     ) -> Option<Self> {
         let Order::Merged(merged) = &**order else {
@@ -97,14 +99,20 @@ impl Feeding {
             .stores()
             .map(|member| (member.slot, member.clone()))
             .collect();
+        let bounds = Bounds {
+            history_bytes: options.history_bytes,
+            history_groups: options.history_revisions,
+            ..Bounds::default()
+        };
+        let primed = PRIMED.min(i64::try_from(options.history_revisions).unwrap_or(PRIMED));
         let frontiers = members.keys().map(|slot| {
-            let primed = merged.frontier(*slot).get() - PRIMED;
+            let primed = merged.frontier(*slot).get() - primed;
             (*slot, StoreRev::new(primed.max(StoreRev::FIRST.get())))
         });
         let slots = world.members.iter().map(|member| member.slot);
         let routes = Routes::new(world.topology.clone(), slots);
         let state = State {
-            hub: Hub::new(routes, Bounds::default(), frontiers),
+            hub: Hub::new(routes, bounds, frontiers),
             streams: HashMap::new(),
             chases: HashMap::new(),
         };

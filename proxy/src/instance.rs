@@ -42,6 +42,30 @@ pub struct Options {
     pub random: Arc<dyn Random>,
     /// How long a successor waits after this instance was last seen; with one store there is none.
     pub term: Duration,
+    /// Over several stores; with one store its watches are its own.
+    pub watch: WatchOptions,
+}
+
+/// What watches over several stores may take.
+#[derive(Clone, Debug)]
+pub struct WatchOptions {
+    /// Between two looks at whether a watch that asked for it is to be told of its progress.
+    pub progress_interval: Duration,
+    /// Of each store's last events that are kept for watches that come back.
+    pub history_bytes: usize,
+    /// And so many revisions of each store at most.
+    pub history_revisions: usize,
+}
+
+impl Default for WatchOptions {
+    /// 5 s is what Kubernetes sets for its etcds; etcd's own default is 10 min.
+    fn default() -> Self {
+        Self {
+            progress_interval: Duration::from_secs(5),
+            history_bytes: 64 << 20,
+            history_revisions: 200_000,
+        }
+    }
 }
 
 /// A running Keyloom.
@@ -92,6 +116,7 @@ impl Instance {
         let settings = Settings {
             refuse_split_deletes,
             status_timeout: STATUS_TIMEOUT,
+            watch: options.watch,
         };
         let (keeper, keeping) = begun.keeper.unzip();
         let services = Services::new(begun.world, begun.identity, settings, keeper);
@@ -114,7 +139,7 @@ impl Instance {
     ) -> Result<Bytes, Status> {
         Ok(self
             .services
-            .unary(rpc, message, Context { deadline })
+            .unary(rpc, message, Context::until(deadline))
             .await?)
     }
 

@@ -26,6 +26,6 @@ mod metrics;
 pub mod cli;
 
 pub use app::{Announce, Environment, ServeOptions, serve};
-pub use instance::{Instance, Options, StartError};
+pub use instance::{Instance, Options, StartError, WatchOptions};
 pub use listen::{Accept, Listen, ListenUrl, ListenUrlError, TlsFiles, TokioListen};
 pub use order::BeginError;

@@ -29,15 +29,16 @@ use std::{
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use keyloom_etcd_api::Rpc;
+use keyloom_etcd_api::{EtcdError, Rpc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    WatchOptions,
     failure::Failure,
     feeds::Feeding,
     identity::Identity,
-    order::Order,
+    order::{Order, OrderError},
     reload::Gate,
     world::{Behind, World},
 };
@@ -52,6 +53,42 @@ const MAX_TXN_OPS: usize = 128;
 pub(crate) struct Context {
     /// When the client stops waiting.
     pub(crate) deadline: Option<Instant>,
+    /// Whether the client wants no answer of an endpoint that has no leader (`hasleader` in etcd's
+    /// metadata): here, of an instance whose term is over.
+    pub(crate) needs_leader: bool,
+}
+
+impl Context {
+    /// A call that brings nothing but the end of its client's patience.
+    pub(crate) fn until(deadline: Option<Instant>) -> Self {
+        Self {
+            deadline,
+            needs_leader: false,
+        }
+    }
+
+    /// Waits until an answer may leave. Asked as the last thing before it does: whatever it took
+    /// to come by it, the term must not have ended meanwhile.
+    ///
+    /// # Errors
+    /// Why it may not.
+    pub(crate) async fn until_may_leave(self, order: &Order) -> Result<(), Failure> {
+        match order {
+            Order::Native => Ok(()),
+            Order::Merged(order) => {
+                let may = order.until_may_leave().await;
+                may.map_err(|error| self.ended(error))
+            }
+        }
+    }
+
+    /// Why nothing may leave, as this client wants to hear it.
+    pub(crate) fn ended(self, error: OrderError) -> Failure {
+        if self.needs_leader && error == OrderError::TermOver {
+            return EtcdError::NoLeader.into();
+        }
+        Failure::Ended(error)
+    }
 }
 
 /// The settings of the services.
@@ -61,6 +98,7 @@ pub(crate) struct Settings {
     pub(crate) refuse_split_deletes: bool,
     /// How long a status waits for a store.
     pub(crate) status_timeout: Duration,
+    pub(crate) watch: WatchOptions,
 }
 
 /// Answers calls.
@@ -87,7 +125,8 @@ impl Services {
         keeper: Option<crate::order::Keeper>,
     ) -> Self {
         let stopping = CancellationToken::new();
-        let feeding = Feeding::start(&world.order, &world, &stopping).map(Arc::new);
+        let feeding =
+            Feeding::start(&world.order, &world, &settings.watch, &stopping).map(Arc::new);
         world.behind = Behind { keeper, feeding };
         Self {
             world: ArcSwap::from_pointee(world),
@@ -98,18 +137,6 @@ impl Services {
             stopping,
             pages: Pages::default(),
             leases: Arc::default(),
-        }
-    }
-
-    /// Whether an answer may leave now. Asked as the last thing before it does: whatever it took to
-    /// come by it, the term must not have ended meanwhile.
-    ///
-    /// # Errors
-    /// Why it may not.
-    pub(crate) fn may_leave(&self) -> Result<(), Failure> {
-        match &*self.world.load().order {
-            Order::Native => Ok(()),
-            Order::Merged(order) => order.may_leave().map_err(Failure::Ended),
         }
     }
 
@@ -146,6 +173,9 @@ impl Services {
             _ => match &*world.order {
                 Order::Native => self.pass(world, rpc, message, context).await,
                 Order::Merged(order) => {
+                    if context.needs_leader {
+                        context.until_may_leave(&world.order).await?;
+                    }
                     let call = Request {
                         services: self,
                         world,
@@ -153,7 +183,7 @@ impl Services {
                         context,
                     };
                     let answer = call.unary(rpc, message).await?;
-                    self.may_leave()?;
+                    context.until_may_leave(&world.order).await?;
                     Ok(answer)
                 }
             },

@@ -28,14 +28,17 @@ mod generator;
 mod memory;
 mod ops;
 mod spoil;
+mod watches;
 
 mod compare;
+mod watch_log;
 
 pub use chance::Chance;
 pub(crate) use compare::blurred;
 pub use compare::{Difference, Tolerance, same_answer};
 pub use generator::Generator;
 pub use settings::{Group, Settings};
+pub use watch_log::{Headers, WatchLog};
 
 use crate::{Step, model::Etcd};
 

@@ -2,7 +2,7 @@
 
 use keyloom_ledger::{StoreRev, StoreSlot, UnifiedRev};
 
-use super::{Hub, Need, TakeError, take::floor_of};
+use super::{Hub, Need, TakeError, take::first_above};
 use crate::{ChaseId, Group, Places, WatcherId, chase::Chase, event::Entry};
 
 /// How an upstream watch of a chase goes on.
@@ -121,9 +121,9 @@ impl Hub {
         let Some(slot) = self.chase_mut(id, watcher).map(|(chase, _)| chase.slot) else {
             return;
         };
-        let floor = floor_of(slot, at, places);
         let last_lost = StoreRev::new(at.get() - 1);
-        self.cancel_below(watcher, slot, last_lost, floor, places);
+        let floor = first_above(slot, last_lost, places);
+        self.cancel_below(watcher, slot, floor, places);
         // Where the watcher misses nothing, only hidden revisions were lost: on behind them.
         if let Some((chase, _)) = self.chase_mut(id, watcher) {
             chase.delivered = chase.delivered.max(last_lost);
@@ -132,12 +132,12 @@ impl Hub {
         self.wake(watcher);
     }
 
-    /// Cancels a watcher that needs something up to `last_lost` of a store.
+    /// Cancels a watcher that needs something of a store below `floor`. Hidden revisions are
+    /// nothing that it needs.
     pub(super) fn cancel_below(
         &mut self,
         id: WatcherId,
         slot: StoreSlot,
-        last_lost: StoreRev,
         floor: UnifiedRev,
         places: &dyn Places,
     ) {
@@ -150,7 +150,8 @@ impl Hub {
         };
         let chased = watcher.chase(slot).map(|chase| chase.delivered);
         let has = places.store_at(slot, needs);
-        if chased.map_or(has, |chased| chased.max(has)) < last_lost {
+        let has = chased.map_or(has, |chased| chased.max(has));
+        if first_above(slot, has, places) < floor {
             // Starting at the floor must be worth it.
             let next = UnifiedRev::new(watcher.cursor.get().saturating_add(1));
             watcher.compacted = Some(floor.max(next));

@@ -173,14 +173,22 @@ impl Hub {
         if last_lost <= history.delivered {
             return None;
         }
+        let floor = first_above(slot, last_lost, places);
+        if first_above(slot, history.delivered, places) >= floor {
+            // Keyloom's own writes alone.
+            history.delivered = last_lost;
+            let all = self.topics.keys().copied().collect();
+            self.release(all, places);
+            self.wake_restless();
+            return None;
+        }
         *history = crate::history::History::after(last_lost);
-        let floor = floor_of(slot, at, places);
         for topic in self.topics.values_mut() {
             topic.forget(slot, last_lost);
         }
         let ids: Vec<_> = self.watchers.keys().copied().collect();
         for id in ids {
-            self.cancel_below(id, slot, last_lost, floor, places);
+            self.cancel_below(id, slot, floor, places);
         }
         let all = self.topics.keys().copied().collect();
         self.release(all, places);
@@ -189,11 +197,10 @@ impl Hub {
     }
 }
 
-/// The first `u` at which a store that has history from `at` on can be watched.
-pub(super) fn floor_of(slot: StoreSlot, at: StoreRev, places: &dyn Places) -> UnifiedRev {
-    // The first of its revisions from there on that a client can see, or whatever comes next.
-    let below = places.below_next(slot, StoreRev::new(at.get() - 1));
-    UnifiedRev::new(below.get().saturating_add(1))
+/// The `u` of the first revision of a store above `r` that a client can see, or whatever comes next:
+/// of two that are compared, the larger `r` must be asked for first, because the head moves.
+pub(super) fn first_above(slot: StoreSlot, r: StoreRev, places: &dyn Places) -> UnifiedRev {
+    UnifiedRev::new(places.below_next(slot, r).get().saturating_add(1))
 }
 
 /// What was asked of the ledger in one go.

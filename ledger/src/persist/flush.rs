@@ -101,7 +101,8 @@ impl Ledger {
 
     /// Whether nothing above [`Mark::head`] may be given out before a complete flush, because a
     /// recovery from `from` would take it for something else: it cannot tell from the stores that one
-    /// was added, revived or has returned, or that a hole was made; and what says that the end was
+    /// was added, revived or has returned, that its floor was raised, or that a hole was made; and
+    /// what says that the end was
     /// clean, or that there never was a second store, must not be what a crash leaves behind.
     pub fn must_flush(&self, from: &Mark) -> bool {
         let misleads = match &from.head {

@@ -11,12 +11,16 @@ use tracing::info;
 
 use super::say;
 use crate::{
+    WatchOptions,
     app::{self, Environment, ServeOptions},
     listen::{ListenUrl, TlsFiles, TokioListen},
 };
 
 /// A shorter term ends with any slow write to the default store.
 const SHORTEST_TERM: Duration = Duration::from_secs(1);
+
+/// As in etcd (`minWatchProgressInterval` in `embed/config.go`).
+const SHORTEST_PROGRESS: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Args)]
 pub(super) struct Serve {
@@ -43,6 +47,15 @@ pub(super) struct Serve {
     /// How long a successor waits after this instance was last seen; with one store there is none
     #[arg(long, env = "KEYLOOM_TERM", default_value = "5s", value_parser = humantime::parse_duration)]
     term: Duration,
+    /// Between two looks at whether a watch is to be told of its progress, over several stores
+    /// [etcd: --watch-progress-notify-interval]
+    #[arg(
+        long,
+        env = "KEYLOOM_WATCH_PROGRESS_NOTIFY_INTERVAL",
+        default_value = "5s",
+        value_parser = humantime::parse_duration
+    )]
+    watch_progress_notify_interval: Duration,
     /// The certificate that clients see
     #[arg(long, env = "KEYLOOM_CERT_FILE")]
     cert_file: Option<PathBuf>,
@@ -88,8 +101,16 @@ impl Serve {
             self.term >= SHORTEST_TERM,
             "--term: at least {SHORTEST_TERM:?}"
         );
+        ensure!(
+            self.watch_progress_notify_interval >= SHORTEST_PROGRESS,
+            "--watch-progress-notify-interval: at least {SHORTEST_PROGRESS:?}"
+        );
         Ok(ServeOptions {
             term: self.term,
+            watch: WatchOptions {
+                progress_interval: self.watch_progress_notify_interval,
+                ..WatchOptions::default()
+            },
             topology: self.topology,
             endpoint: self.endpoint,
             listen: self.listen,

@@ -40,9 +40,12 @@ impl Merged {
         self.ledger().ledger.frontier(slot)
     }
 
-    /// The store's history begins at `floor`.
+    /// The store's history begins at `floor`. Nothing leaves until that is written to the ledger.
     pub(crate) fn raise_floor(&self, slot: StoreSlot, floor: UnifiedRev) {
-        self.change(|inner| inner.ledger.raise_floor(slot, floor));
+        self.change(|inner| {
+            inner.ledger.raise_floor(slot, floor);
+            inner.must_record = true;
+        });
         self.nudge.notify_one();
     }
 }

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use keyloom_etcd_api::EtcdError;
 use keyloom_ledger::{Ledger, StoreRev, StoreSlot, UnifiedRev};
 use parking_lot::{RwLock, RwLockReadGuard};
-use tokio::{sync::Notify, time::Instant};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep_until},
+};
 
 /// A store revision this far above the last known one is not believed: the ledger would count
 /// every number in between. A restore with `etcdutl --bump-revision` moves by 2^30 by default.
@@ -31,8 +34,8 @@ pub(crate) enum OrderError {
     /// The store has not answered since the start, when the order of its last writes was lost.
     #[error("has not answered since the start, and cannot be read before it is known what it has")]
     Absent,
-    /// A store has just returned.
-    #[error("waits until the return of a store is written to the ledger")]
+    /// A store has just returned, or its floor was raised.
+    #[error("waits until a change of a store's place is written to the ledger")]
     Recording,
     /// The right to answer was not renewed in time.
     #[error("the term was not renewed in time: the default store does not answer")]
@@ -140,9 +143,13 @@ impl Merged {
         self.inner.read().ledger.compacted()
     }
 
-    /// The store's largest revision at or below `at`.
-    pub(crate) fn store_at(&self, slot: StoreSlot, at: UnifiedRev) -> StoreRev {
-        self.inner.read().ledger.store_at(slot, at)
+    /// Where a store is compacted for a compaction at `at`. A watch may still begin there: of the
+    /// store's revision at `at` itself nothing must go, and the cut at `at` may be above it, on one
+    /// of Keyloom's own writes.
+    pub(crate) fn store_to_compact(&self, slot: StoreSlot, at: UnifiedRev) -> StoreRev {
+        let inner = self.inner.read();
+        let exact = inner.ledger.store_exact(slot, at);
+        exact.unwrap_or_else(|| inner.ledger.store_at(slot, at))
     }
 
     /// Allows a call to a store and returns the revision that its answer must reach.
@@ -214,6 +221,45 @@ impl Merged {
         result
     }
 
+    /// Waits while a change of the ledger is being written, and then says whether an answer may
+    /// leave.
+    ///
+    /// # Errors
+    /// As [`Self::may_leave`].
+    pub(crate) async fn until_may_leave(&self) -> Result<(), OrderError> {
+        loop {
+            match self.may_leave() {
+                Err(OrderError::Recording) => {}
+                other => return other,
+            }
+            let mut changed = std::pin::pin!(self.changed.notified());
+            changed.as_mut().enable();
+            let until = {
+                let inner = self.inner.read();
+                match inner.alive() {
+                    Err(OrderError::Recording) => inner.until,
+                    other => return other,
+                }
+            };
+            self.nudge.notify_one();
+            tokio::select! {
+                () = changed => {}
+                () = sleep_until(until) => {}
+            }
+        }
+    }
+
+    /// Waits until the term is over.
+    pub(crate) async fn until_term_over(&self) {
+        loop {
+            let until = self.inner.read().until;
+            if Instant::now() >= until {
+                return;
+            }
+            sleep_until(until).await;
+        }
+    }
+
     /// Lets nothing leave any more.
     pub(crate) fn stop(&self, why: &str) {
         self.change(|inner| {
@@ -249,8 +295,8 @@ impl Inner {
     fn alive(&self) -> Result<(), OrderError> {
         match &self.stopped {
             Some(why) => Err(OrderError::Stopped(why.clone())),
-            None if self.must_record => Err(OrderError::Recording),
             None if Instant::now() >= self.until => Err(OrderError::TermOver),
+            None if self.must_record => Err(OrderError::Recording),
             None => Ok(()),
         }
     }

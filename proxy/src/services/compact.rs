@@ -77,7 +77,7 @@ impl Request<'_> {
         if at.get() < 1 {
             return;
         }
-        let revision = self.order.store_at(member.slot, at);
+        let revision = self.order.store_to_compact(member.slot, at);
         if !self.is_delivered(member, revision).await {
             warn!(
                 store = member.name,

@@ -11,7 +11,7 @@ use keyloom_etcd_api::{
 use keyloom_store::Requests;
 use tonic::Status;
 
-use super::Services;
+use super::{Context, Services};
 use crate::{
     Instance,
     failure::Failure,
@@ -28,14 +28,20 @@ impl Services {
         self: &Arc<Self>,
         rpc: Rpc,
         requests: Requests,
+        context: Context,
     ) -> Result<BoxStream<'static, Result<Bytes, Failure>>, Failure> {
         let unserved = Failure::Unimplemented(rpc.name());
         let world = self.world.load_full();
         if let Order::Merged(_) = &*world.order {
+            if context.needs_leader {
+                context.until_may_leave(&world.order).await?;
+            }
             return match rpc {
                 Rpc::LeaseKeepAlive => Ok(self.keep_alives(requests)),
                 Rpc::Watch => match &world.behind.feeding {
-                    Some(feeding) => Ok(self.watch(&feeding.feeds, &world.order, requests)),
+                    Some(feeding) => {
+                        Ok(self.watch(&feeding.feeds, &world.order, requests, context))
+                    }
                     None => Err(unserved),
                 },
                 Rpc::Snapshot => Err(one_by_one(&world)),
@@ -83,7 +89,33 @@ impl Instance {
         rpc: Rpc,
         requests: Requests,
     ) -> Result<BoxStream<'static, Result<Bytes, Status>>, Status> {
-        let answers = self.services.stream(rpc, requests).await?;
+        self.stream_with(rpc, requests, Context::until(None)).await
+    }
+
+    /// [`Self::stream`] of a client that wants to hear it when there is no leader: here, when this
+    /// instance's term is over.
+    ///
+    /// # Errors
+    /// The same.
+    pub async fn stream_that_needs_leader(
+        &self,
+        rpc: Rpc,
+        requests: Requests,
+    ) -> Result<BoxStream<'static, Result<Bytes, Status>>, Status> {
+        let context = Context {
+            needs_leader: true,
+            ..Context::until(None)
+        };
+        self.stream_with(rpc, requests, context).await
+    }
+
+    async fn stream_with(
+        &self,
+        rpc: Rpc,
+        requests: Requests,
+        context: Context,
+    ) -> Result<BoxStream<'static, Result<Bytes, Status>>, Status> {
+        let answers = self.services.stream(rpc, requests, context).await?;
         Ok(answers.map(|answer| Ok(answer?)).boxed())
     }
 }

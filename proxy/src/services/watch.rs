@@ -17,21 +17,15 @@ use tokio::{
     time::{Interval, MissedTickBehavior, interval, sleep},
 };
 
-use super::Services;
+use super::{Context, Services};
 use crate::{
     failure::Failure,
     feeds::Feeds,
     order::{Merged, Order, OrderError},
 };
 
-/// etcd's `--watch-progress-notify-interval`, as Kubernetes sets it.
-const PROGRESS: Duration = Duration::from_secs(5);
-
 /// A progress request that waits is looked at again at least so often.
 const LOOK: Duration = Duration::from_millis(50);
-
-/// While the ledger records a change nothing may leave for a moment.
-const RECORDING: Duration = Duration::from_millis(2);
 
 impl Services {
     /// Serves one client's Watch stream.
@@ -40,13 +34,14 @@ impl Services {
         feeds: &Arc<Feeds>,
         order: &Arc<Order>,
         requests: Requests,
+        context: Context,
     ) -> BoxStream<'static, Result<Bytes, Failure>> {
         let Some(stream) = feeds.with(|hub, _| ClientStream::open(hub)) else {
             return stream::empty().boxed();
         };
         let changed = Arc::new(Notify::new());
         feeds.tell(stream.id(), Arc::clone(&changed));
-        let mut ticks = interval(PROGRESS);
+        let mut ticks = interval(self.settings.watch.progress_interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         ticks.reset();
         let watching = Watching {
@@ -57,6 +52,7 @@ impl Services {
             changed,
             requests: Some(requests),
             ticks,
+            context,
         };
         stream::unfold(Some(watching), |watching| async {
             let mut watching = watching?;
@@ -78,13 +74,14 @@ struct Watching {
     /// `None` once the client has closed its side: it may go on listening.
     requests: Option<Requests>,
     ticks: Interval,
+    context: Context,
 }
 
 impl Watching {
     async fn next(&mut self) -> Result<Bytes, Failure> {
         loop {
             if let Some(response) = self.response()? {
-                until_it_may_leave(&self.order).await?;
+                self.context.until_may_leave(&self.order).await?;
                 return Ok(response);
             }
             let stream = &mut self.stream;
@@ -105,6 +102,7 @@ impl Watching {
 
     /// Until there may be something to send.
     async fn wait(&mut self) -> Result<(), Failure> {
+        let order = merged(&self.order)?;
         let stream = &mut self.stream;
         let requests = &mut self.requests;
         let request = async {
@@ -126,21 +124,15 @@ impl Watching {
                 self.feeds.with(|hub, order| stream.tick(hub, order));
             }
             () = sleep(LOOK), if stream.is_asked() => {}
+            // etcd cancels the streams of clients that asked for it when it loses its leader.
+            () = order.until_term_over(), if self.context.needs_leader => {
+                return Err(self.context.ended(OrderError::TermOver));
+            }
             () = self.services.stopping.cancelled() => {
                 return Err(Failure::Stopped("this instance ends".to_owned()));
             }
         }
         Ok(())
-    }
-}
-
-async fn until_it_may_leave(order: &Order) -> Result<(), Failure> {
-    loop {
-        match merged(order)?.may_leave() {
-            Ok(()) => return Ok(()),
-            Err(OrderError::Recording) => sleep(RECORDING).await,
-            Err(error) => return Err(Failure::Ended(error)),
-        }
     }
 }
 

@@ -17,12 +17,16 @@ use tonic::{
     server::{Grpc, StreamingService},
 };
 
-use super::unary::MAX_REQUEST;
-use crate::{failure::Failure, services::Services};
+use super::unary::{MAX_REQUEST, needs_leader};
+use crate::{
+    failure::Failure,
+    services::{Context, Services},
+};
 
 struct Call {
     services: Arc<Services>,
     rpc: Rpc,
+    context: Context,
 }
 
 type Answers = BoxStream<'static, Result<Bytes, Status>>;
@@ -34,11 +38,13 @@ impl StreamingService<Bytes> for Call {
 
     fn call(&mut self, request: tonic::Request<Streaming<Bytes>>) -> Self::Future {
         let services = Arc::clone(&self.services);
-        let rpc = self.rpc;
+        let (rpc, context) = (self.rpc, self.context);
         Box::pin(async move {
             let requests = until_error(request.into_inner()).boxed();
-            let answers = services.stream(rpc, requests).await?;
-            Ok(tonic::Response::new(until_stopped(services, answers)))
+            let answers = services.stream(rpc, requests, context).await?;
+            Ok(tonic::Response::new(until_stopped(
+                services, answers, context,
+            )))
         })
     }
 }
@@ -48,6 +54,7 @@ impl StreamingService<Bytes> for Call {
 fn until_stopped(
     services: Arc<Services>,
     answers: BoxStream<'static, Result<Bytes, Failure>>,
+    context: Context,
 ) -> Answers {
     let (stopping, stopped) = (services.stopping.clone(), services.stopping.clone());
     let end = stream::once(future::ready(())).filter_map(move |()| {
@@ -56,10 +63,14 @@ fn until_stopped(
             .then(|| Err(EtcdError::Stopped.into()));
         future::ready(end)
     });
-    let guarded = answers.map(move |answer| {
-        let answer = answer?;
-        services.may_leave()?;
-        Ok(answer)
+    let guarded = answers.then(move |answer| {
+        let services = Arc::clone(&services);
+        async move {
+            let answer = answer?;
+            let order = Arc::clone(&services.world.load().order);
+            context.until_may_leave(&order).await?;
+            Ok(answer)
+        }
     });
     guarded
         .take_until(stopping.cancelled_owned())
@@ -80,9 +91,18 @@ pub(super) async fn answer(
     rpc: Rpc,
     request: Request<Incoming>,
 ) -> Response<Body> {
+    let context = Context {
+        needs_leader: needs_leader(request.headers()),
+        ..Context::until(None)
+    };
+    let call = Call {
+        services,
+        rpc,
+        context,
+    };
     Grpc::new(RawCodec)
         .max_decoding_message_size(MAX_REQUEST)
         .max_encoding_message_size(usize::MAX)
-        .streaming(Call { services, rpc }, request)
+        .streaming(call, request)
         .await
 }

@@ -48,6 +48,7 @@ pub(super) async fn answer(
 ) -> Response<Body> {
     let context = Context {
         deadline: deadline_of(request.headers()),
+        needs_leader: needs_leader(request.headers()),
     };
     let mut grpc = Grpc::new(RawCodec)
         .max_decoding_message_size(MAX_REQUEST)
@@ -66,6 +67,13 @@ pub(super) async fn answer(
             .await
             .unwrap_or_else(|_| Status::deadline_exceeded("context deadline exceeded").into_http()),
     }
+}
+
+/// etcd's `hasleader: true` (`rpctypes.MetadataRequireLeaderKey`).
+pub(super) fn needs_leader(headers: &HeaderMap) -> bool {
+    headers
+        .get("hasleader")
+        .is_some_and(|value| value.as_bytes() == b"true")
 }
 
 /// `grpc-timeout`: at most eight digits and a unit (gRPC over HTTP/2, Requests).

@@ -7,6 +7,8 @@
     reason = "each test program uses a part, and stops at the first surprise"
 )]
 
+pub(crate) mod streams;
+
 use std::{
     sync::{
         Arc,
@@ -21,7 +23,7 @@ use keyloom_etcd_api::{
     KeyRange, Rpc,
     etcdserverpb::{PutRequest, RangeRequest, RangeResponse},
 };
-use keyloom_proxy::{Instance, Options, StartError};
+use keyloom_proxy::{Instance, Options, StartError, WatchOptions};
 use keyloom_store::{Store, environment::SeededRandom};
 use keyloom_testkit::{
     Answer, Step,
@@ -92,9 +94,30 @@ impl Keyloom {
     }
 
     pub(crate) async fn over(text: &str, stores: Vec<Arc<dyn Store>>) -> Result<Self, StartError> {
+        Self::watching(text, stores, WatchOptions::default()).await
+    }
+
+    /// [`Self::start`] with other bounds for watches.
+    pub(crate) async fn start_watching(
+        text: &str,
+        stores: &[ModelStore],
+        watch: WatchOptions,
+    ) -> Self {
+        let stores = stores
+            .iter()
+            .map(|store| Arc::new(store.clone()) as Arc<dyn Store>);
+        Self::watching(text, stores.collect(), watch).await.unwrap()
+    }
+
+    async fn watching(
+        text: &str,
+        stores: Vec<Arc<dyn Store>>,
+        watch: WatchOptions,
+    ) -> Result<Self, StartError> {
         let options = Options {
             random: Arc::new(SeededRandom::new(NONCES.fetch_add(1, Ordering::Relaxed))),
             term: TERM,
+            watch,
         };
         let stop = CancellationToken::new();
         let instance = Instance::start(topology(text), stores, options, stop).await?;

@@ -81,6 +81,18 @@ impl Memory {
         }
     }
 
+    /// A revision to begin a watch at: kept history mostly, also what is gone or to come.
+    pub(super) fn revision_to_watch(&self, chance: &mut Chance) -> i64 {
+        let low = self.compacted.max(1);
+        match chance.below(12) {
+            0 => self.head + chance.between(1, 6),
+            1 => (self.compacted - chance.between(0, 3)).max(0),
+            2 => low,
+            3..=7 => chance.between(low.max(self.head - 10), self.head),
+            _ => chance.between(low, self.head),
+        }
+    }
+
     /// A revision that divides the keys into older and newer ones.
     pub(super) fn revision_between(&self, chance: &mut Chance) -> i64 {
         chance.between((self.head - 40).max(1), self.head + 1)

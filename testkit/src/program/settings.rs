@@ -54,6 +54,8 @@ pub struct Settings {
     pub invalid_sorts: bool,
     /// Leases that were granted before, to put keys on.
     pub leases: Vec<i64>,
+    /// Whether watches may begin below revision 0: etcd 3.4 has no words for it.
+    pub watches_below_zero: bool,
 }
 
 impl Settings {
@@ -67,6 +69,7 @@ impl Settings {
             bad_requests: true,
             invalid_sorts: true,
             leases: Vec::new(),
+            watches_below_zero: true,
         }
     }
 

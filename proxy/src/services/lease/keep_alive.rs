@@ -87,7 +87,7 @@ impl Services {
             services: self,
             world: &world,
             order,
-            context: Context { deadline: None },
+            context: Context::until(None),
         };
         let request = LeaseKeepAliveRequest::decode(message.clone())?;
         let mut answer = call.keep(request.id, message).await?;

@@ -10,6 +10,7 @@ use keyloom_etcd_api::{
     wire::Message,
 };
 use keyloom_ledger::UnifiedRev;
+use keyloom_store::CallError;
 use prost::Message as _;
 use tokio::time::timeout;
 
@@ -22,6 +23,10 @@ use crate::{
 
 /// How long a store other than the default may take to say how much time is left.
 const WAIT: Duration = Duration::from_secs(1);
+
+/// And to name the lease's keys, which cannot be left out: about etcd's own limit for a call
+/// (`ReqTimeout` in `server/config/config.go`).
+const WAIT_FOR_KEYS: Duration = Duration::from_secs(7);
 
 /// A store's answer and the unified revision of its header.
 type Remaining = (UnifiedRev, LeaseTimeToLiveResponse);
@@ -67,14 +72,12 @@ impl Request<'_> {
         request: &LeaseTimeToLiveRequest,
         message: &Bytes,
     ) -> Result<Option<Remaining>, Failure> {
-        let asked = self.remaining(member, message);
-        let placed = if request.keys {
-            asked.await?
-        } else {
-            match timeout(WAIT, asked).await {
-                Ok(Ok(placed)) => placed,
-                Ok(Err(_)) | Err(_) => return Ok(None),
-            }
+        let limit = if request.keys { WAIT_FOR_KEYS } else { WAIT };
+        let asked = timeout(limit, self.remaining(member, message)).await;
+        let placed = match asked.unwrap_or_else(|_| Err(no_answer(member))) {
+            Ok(placed) => placed,
+            Err(failure) if request.keys => return Err(failure),
+            Err(_) => return Ok(None),
         };
         let mut answer = decode(member, &placed)?;
         if answer.ttl < 0 {
@@ -96,6 +99,13 @@ impl Request<'_> {
             Some(self.world.member(index)?.slot)
         };
         keys.retain(|key| routed(key) == Some(member.slot));
+    }
+}
+
+fn no_answer(member: &Member) -> Failure {
+    Failure::Store {
+        store: member.name.clone(),
+        error: CallError::TimedOut,
     }
 }
 

@@ -6,8 +6,8 @@ use keyloom_etcd_api::{
     Rpc,
     etcdserverpb::{
         CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, PutRequest,
-        PutResponse, RangeRequest, RangeResponse, ResponseHeader, TxnRequest, TxnResponse,
-        request_op::Request,
+        PutResponse, RangeRequest, RangeResponse, ResponseHeader, ResponseOp, TxnRequest,
+        TxnResponse, request_op::Request, response_op::Response,
     },
 };
 use prost::{DecodeError, Message as _};
@@ -168,4 +168,23 @@ impl Answer {
     pub fn revision(&self) -> i64 {
         self.header().map_or(0, |header| header.revision)
     }
+    /// Whether it says that keys were changed.
+    #[must_use]
+    pub fn wrote(&self) -> bool {
+        match self {
+            Self::Put(_) => true,
+            Self::DeleteRange(delete) => delete.deleted > 0,
+            Self::Txn(txn) => any_wrote(&txn.responses),
+            Self::Range(_) | Self::Compact(_) => false,
+        }
+    }
+}
+
+fn any_wrote(responses: &[ResponseOp]) -> bool {
+    responses.iter().any(|response| match &response.response {
+        Some(Response::ResponsePut(_)) => true,
+        Some(Response::ResponseDeleteRange(delete)) => delete.deleted > 0,
+        Some(Response::ResponseTxn(txn)) => any_wrote(&txn.responses),
+        Some(Response::ResponseRange(_)) | None => false,
+    })
 }

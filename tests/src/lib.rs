@@ -16,6 +16,7 @@
 //! | [`crowd`], [`mentioned`] | clients at the same time, and whether one etcd could have answered so |
 //! | [`routes`] | random keys and ranges, and the calls that they cost |
 //! | [`stage`] | what tests of failures begin with |
+//! | [`robustness`] | everything at once, in rounds, and every checker over it |
 
 #![allow(
     clippy::expect_used,
@@ -47,6 +48,7 @@ pub mod crowd;
 pub mod mentioned;
 pub mod routes;
 pub mod stage;
+pub mod robustness;
 
 pub use client::Client;
 pub use duel::Duel;

@@ -9,6 +9,7 @@
 //! | [`etcdctl`] | do operators notice? |
 //! | [`bad_topology`], [`bad_requests`] | is what is wrong refused clearly? |
 //! | [`failing_stores`], [`failing_keyloom`] | what is left when a part dies? |
+//! | [`robustness`] | everything at once, for as long as wished |
 
 #![allow(
     clippy::expect_used,
@@ -31,3 +32,5 @@ mod bad_topology;
 mod bad_requests;
 mod failing_stores;
 mod failing_keyloom;
+
+mod robustness;

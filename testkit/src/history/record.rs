@@ -114,6 +114,12 @@ impl Recorder {
         }
     }
 
+    /// A time of the same clock, for what is recorded elsewhere.
+    #[must_use]
+    pub fn now(&self) -> u64 {
+        self.shared.lock().tick()
+    }
+
     /// What was recorded so far.
     #[must_use]
     pub fn history(&self) -> History {

@@ -2,10 +2,7 @@
 
 use std::collections::HashMap;
 
-use keyloom_etcd_api::{
-    EtcdError,
-    etcdserverpb::{ResponseOp, response_op::Response},
-};
+use keyloom_etcd_api::EtcdError;
 
 use super::{Operation, Outcome, Reason, Stuck, Violation};
 use crate::{
@@ -78,7 +75,7 @@ impl<'a> Questions<'a> {
         if operation.step.may_be_stale() {
             self.stale_up_to = self.stale_up_to.max(revision);
             self.stale.push((operation, blurred));
-        } else if wrote(answer) {
+        } else if answer.wrote() {
             self.writers.entry(revision).or_insert(self.known.len());
             self.know(operation, Claim::Wrote(revision, blurred));
         } else {
@@ -93,25 +90,6 @@ impl<'a> Questions<'a> {
             claim,
         });
     }
-}
-
-/// Whether an answer says that keys were changed.
-fn wrote(answer: &Answer) -> bool {
-    match answer {
-        Answer::Put(_) => true,
-        Answer::DeleteRange(delete) => delete.deleted > 0,
-        Answer::Txn(txn) => any_wrote(&txn.responses),
-        Answer::Range(_) | Answer::Compact(_) => false,
-    }
-}
-
-fn any_wrote(responses: &[ResponseOp]) -> bool {
-    responses.iter().any(|response| match &response.response {
-        Some(Response::ResponsePut(_)) => true,
-        Some(Response::ResponseDeleteRange(delete)) => delete.deleted > 0,
-        Some(Response::ResponseTxn(txn)) => any_wrote(&txn.responses),
-        Some(Response::ResponseRange(_)) | None => false,
-    })
 }
 
 /// What no order can mend: a revision that was given to two writes, or that is not above the

@@ -1,10 +1,7 @@
 //! What watchers were told, held against the order that the search tries.
 
 use bytes::Bytes;
-use keyloom_etcd_api::{
-    KeyRange,
-    mvccpb::{Event, event::EventType},
-};
+use keyloom_etcd_api::{KeyRange, mvccpb::Event};
 
 use super::{Reason, Rules};
 use crate::model::Etcd;
@@ -23,17 +20,13 @@ pub(super) fn contradiction(rules: &Rules, etcd: &Etcd) -> Option<Reason> {
 
 /// Whether the next revision can be the end of a lease.
 pub(super) fn ended_lease(rules: &Rules, etcd: &Etcd) -> bool {
-    let now = etcd.revision();
-    let lease_of = |event: &Event| {
-        let kv = event.kv.as_ref()?;
-        let kv = etcd.keyspace().get(&kv.key, now)?;
-        (event.r#type() == EventType::Delete).then_some(kv.lease)
+    let lease = match &rules.witness {
+        Some(witness) if told(rules, etcd.revision() + 1).is_some() => {
+            witness.ended_lease(etcd.revision() + 1)
+        }
+        _ => None,
     };
-    let mut leases = told(rules, now + 1).unwrap_or(&[]).iter().map(lease_of);
-    match leases.next().flatten() {
-        Some(lease) if rules.ended_leases.contains(&lease) => leases.all(|it| it == Some(lease)),
-        _ => false,
-    }
+    lease.is_some_and(|lease| rules.ended_leases.contains(&lease))
 }
 
 /// Lets the next revision be the end of a lease.

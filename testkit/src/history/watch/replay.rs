@@ -139,6 +139,20 @@ impl Replay {
         self.keyspace.get(key, at)
     }
 
+    /// The lease on which everything hung that a revision deletes, where it only deletes: it may
+    /// have ended there.
+    #[must_use]
+    pub fn ended_lease(&self, revision: i64) -> Option<i64> {
+        let lease_of = |event: &Event| {
+            let kv = event.kv.as_ref()?;
+            let was = self.get(&kv.key, revision - 1)?;
+            (event.r#type() == EventType::Delete && was.lease != 0).then_some(was.lease)
+        };
+        let mut leases = self.events(revision).iter().map(lease_of);
+        let lease = leases.next().flatten()?;
+        leases.all(|it| it == Some(lease)).then_some(lease)
+    }
+
     /// All keys at a revision that is not below [`Self::from`].
     #[must_use]
     pub fn all(&self, at: i64) -> Vec<KeyValue> {

@@ -1,0 +1,158 @@
+//! Everything at once, in rounds: writers, leases, compactions and watchers that come and go. After
+//! each round everything that anybody was told is held against etcd's promises and against what the
+//! stores themselves say, and then forgotten, so that a run can be as long as wished.
+//!
+//! ```text
+//!  state known ──> everybody works ──> leases end ──> watchers are complete ──> checks ──┐
+//!       ^                                                                                │
+//!       └────────────────────────────────────────────────────────────────────────────────┘
+//! ```
+
+mod counts;
+mod load;
+mod leases;
+mod viewer;
+mod store;
+mod verdict;
+
+use std::{cell::Cell, rc::Rc, time::Duration};
+
+use futures_util::future::join_all;
+use keyloom_testkit::{
+    history::Recorder,
+    program::{Chance, Group, Settings},
+};
+use tokio::{sync::watch, time::sleep};
+
+pub use counts::Counts;
+
+use self::{
+    leases::Leases,
+    load::{Compactor, Writer},
+    store::StoreView,
+    verdict::State,
+    viewer::Viewer,
+};
+use crate::{Client, duel, poll, topology::Topology};
+
+/// How many clients write.
+pub const WRITERS: u64 = 8;
+
+/// What runs against what.
+#[derive(Clone, Debug)]
+pub struct Course {
+    /// Keyloom.
+    pub url: String,
+    /// Its stores, in the order of the topology.
+    pub stores: Vec<String>,
+    pub topology: Topology,
+    /// Whether a client may go on after the revision of any header that it saw on a watch: Keyloom
+    /// promises that over several stores, etcd does not.
+    pub headers_are_bookmarks: bool,
+    /// The keys that are written; a group lies on one store.
+    pub groups: Vec<Group>,
+    /// How many steps each writer makes in a round.
+    pub steps: usize,
+    /// The longest pause of a writer between two steps.
+    pub pause: Duration,
+}
+
+/// A run of rounds.
+#[derive(Debug)]
+pub struct Run {
+    course: Course,
+    recorder: Recorder,
+    seed: u64,
+    viewers: Vec<Viewer>,
+    state: State,
+    pub counts: Counts,
+}
+
+impl Run {
+    /// Begins with what the endpoint holds now; nobody else may write.
+    pub async fn begin(course: Course, seed: u64) -> Self {
+        let recorder = Recorder::default();
+        let state = State::read(&Client::new(&course.url)).await;
+        // The generators of one run draw from seeds of their own, and those of another from others.
+        let seed = Chance::new(duel::seed(seed)).next_number();
+        let viewer = |id| Viewer::new(id, &course.url, &recorder, seed.wrapping_add(id << 32));
+        let viewers = (100..100 + viewer::VIEWERS).map(viewer).collect();
+        Self {
+            course,
+            recorder,
+            seed,
+            viewers,
+            state,
+            counts: Counts::default(),
+        }
+    }
+
+    /// One round, from a known state to the next.
+    pub async fn round(&mut self) {
+        let course = &self.course;
+        let leases = Rc::new(Leases::new(&course.url, &self.recorder));
+        let (tell, told) = watch::channel(None);
+        let writing = Cell::new(true);
+        let stores = StoreView::open_all(&course.stores).await;
+        let writers: Vec<_> = (0..WRITERS).map(|id| self.writer(id, &leases)).collect();
+        let compactor = Compactor::new(&course.url, &self.recorder, self.state.revision());
+        let work = async {
+            let write = async {
+                join_all(writers.into_iter().map(|writer| writer.run(course))).await;
+                writing.set(false);
+            };
+            tokio::join!(write, compactor.run(&writing), leases.run(&writing));
+            let client = Client::new(&course.url);
+            leases.wait_until_gone(&client).await;
+            // Whoever watches must come as far as this.
+            tell.send_replace(Some(client.revision().await));
+        };
+        let (viewers, before) = (self.viewers.iter_mut(), self.state.revision());
+        let viewers = join_all(viewers.map(|viewer| viewer.run(before, told.clone())));
+        tokio::join!(work, viewers);
+        self.judge(&leases, stores).await;
+    }
+
+    fn writer(&self, id: u64, leases: &Rc<Leases>) -> Writer {
+        let seed = self.seed.wrapping_add(self.counts.rounds * WRITERS + id);
+        let settings = Settings {
+            spanning_writes: false,
+            compactions: false,
+            bad_requests: false,
+            leases: vec![1],
+            ..Settings::new(self.course.groups.clone())
+        };
+        let at = self.state.revision();
+        Writer::new(id, seed, settings, at, &self.recorder, Rc::clone(leases))
+    }
+
+    async fn judge(&mut self, leases: &Leases, stores: Vec<StoreView>) {
+        let round = verdict::Round {
+            history: self.recorder.take(),
+            before: &self.state,
+            leases: leases.take(),
+            headers_are_bookmarks: self.course.headers_are_bookmarks,
+        };
+        let after = State::read(&Client::new(&self.course.url)).await;
+        let replay = round.check(&after, &mut self.counts);
+        for (store, view) in stores.into_iter().enumerate() {
+            let mine = |key: &[u8]| self.course.topology.store_of(key) == store;
+            view.compare(&replay, mine).await;
+        }
+        for viewer in &mut self.viewers {
+            self.counts.viewed(viewer);
+        }
+        self.state = after;
+        self.counts.rounds += 1;
+        eprintln!("{}", self.counts);
+    }
+}
+
+/// A pause that is part of the load.
+async fn pause(chance: &mut Chance, longest: Duration) {
+    let share = u32::try_from(chance.below(1_000)).expect("below 1,000");
+    sleep(longest * share / 1_000).await;
+}
+
+/// How long anything may take that must come.
+const LONG: Duration = poll::LONG;

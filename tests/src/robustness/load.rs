@@ -1,0 +1,153 @@
+//! Clients that write and read, and one that compacts.
+
+use std::{cell::Cell, rc::Rc, time::Duration};
+
+use keyloom_etcd_api::etcdserverpb::{
+    CompactionRequest, CompactionResponse, RequestOp, ResponseHeader, TxnRequest,
+    request_op::Request,
+};
+use keyloom_testkit::{
+    Answer, Step,
+    history::Recorder,
+    program::{Chance, Generator, Settings},
+};
+
+use super::{Course, leases::Leases, pause};
+use crate::{Client, mentioned::highest_revision};
+
+/// One client with a random program.
+pub(super) struct Writer {
+    id: u64,
+    generator: Generator,
+    chance: Chance,
+    /// The highest revision that it was given; others it does not name.
+    given: i64,
+    /// What was before is not known to the checkers.
+    from: i64,
+    recorder: Recorder,
+    leases: Rc<Leases>,
+}
+
+impl Writer {
+    pub(super) fn new(
+        id: u64,
+        seed: u64,
+        settings: Settings,
+        from: i64,
+        recorder: &Recorder,
+        leases: Rc<Leases>,
+    ) -> Self {
+        let mut generator = Generator::new(seed, settings);
+        // As if all before had been compacted: it is not read then.
+        let compact = Step::Compact(CompactionRequest {
+            revision: from,
+            physical: false,
+        });
+        let header = Some(ResponseHeader {
+            revision: from,
+            ..ResponseHeader::default()
+        });
+        generator.learn(
+            &compact,
+            &Ok(Answer::Compact(CompactionResponse { header })),
+        );
+        Self {
+            id,
+            generator,
+            chance: Chance::new(seed),
+            given: from,
+            from,
+            recorder: recorder.clone(),
+            leases,
+        }
+    }
+
+    pub(super) async fn run(mut self, course: &Course) {
+        let client = Client::new(&course.url);
+        for _ in 0..course.steps {
+            pause(&mut self.chance, course.pause).await;
+            let mut step = self.generator.next_step();
+            if highest_revision(&step) > self.given || reads_below(&step, self.from) {
+                continue;
+            }
+            self.name_leases(&mut step);
+            let recording = self.recorder.begin(self.id, step.clone());
+            let answer = client.step(&step).await;
+            self.generator.learn(&step, &answer);
+            self.given = self.given.max(answer.as_ref().map_or(0, Answer::revision));
+            recording.end(answer);
+        }
+    }
+
+    /// The generator writes 1 for a lease: here it gets one that is alive, or was.
+    fn name_leases(&mut self, step: &mut Step) {
+        let lease = self.leases.one(&mut self.chance);
+        match step {
+            Step::Put(put) if put.lease == 1 => put.lease = lease,
+            Step::Txn(txn) => name_lease(txn, lease),
+            _ => {}
+        }
+    }
+}
+
+fn name_lease(txn: &mut TxnRequest, lease: i64) {
+    for op in txn.success.iter_mut().chain(&mut txn.failure) {
+        match &mut op.request {
+            Some(Request::RequestPut(put)) if put.lease == 1 => put.lease = lease,
+            Some(Request::RequestTxn(txn)) => name_lease(txn, lease),
+            _ => {}
+        }
+    }
+}
+
+/// Whether a step reads at a revision below this one.
+fn reads_below(step: &Step, from: i64) -> bool {
+    match step {
+        Step::Range(range) => range.revision != 0 && range.revision < from,
+        Step::Txn(txn) => txn_reads_below(txn, from),
+        Step::Put(_) | Step::DeleteRange(_) | Step::Compact(_) => false,
+    }
+}
+
+fn txn_reads_below(txn: &TxnRequest, from: i64) -> bool {
+    let below = |op: &RequestOp| match &op.request {
+        Some(Request::RequestRange(range)) => range.revision != 0 && range.revision < from,
+        Some(Request::RequestTxn(txn)) => txn_reads_below(txn, from),
+        _ => false,
+    };
+    txn.success.iter().chain(&txn.failure).any(below)
+}
+
+/// A client that compacts as kube-apiserver does, only much more often: at what was the newest
+/// revision some time ago.
+pub(super) struct Compactor {
+    client: Client,
+    recorder: Recorder,
+    seen: i64,
+}
+
+/// The id of its calls in the history.
+const COMPACTOR: u64 = 90;
+
+impl Compactor {
+    pub(super) fn new(url: &str, recorder: &Recorder, from: i64) -> Self {
+        Self {
+            client: Client::new(url),
+            recorder: recorder.clone(),
+            seen: from,
+        }
+    }
+
+    pub(super) async fn run(mut self, writing: &Cell<bool>) {
+        while writing.get() {
+            tokio::time::sleep(Duration::from_millis(700)).await;
+            let step = Step::Compact(CompactionRequest {
+                revision: self.seen,
+                physical: false,
+            });
+            self.seen = self.client.revision().await;
+            let recording = self.recorder.begin(COMPACTOR, step.clone());
+            recording.end(self.client.step(&step).await);
+        }
+    }
+}

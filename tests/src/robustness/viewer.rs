@@ -1,0 +1,388 @@
+//! Clients that watch, lose their stream at random, and go on where they were, as etcd's client
+//! and kube-apiserver do.
+
+use std::{collections::VecDeque, time::Duration};
+
+use futures_util::stream;
+use keyloom_etcd_api::etcdserverpb::{
+    RangeRequest, WatchCancelRequest, WatchCreateRequest, WatchProgressRequest, WatchRequest,
+    WatchResponse, watch_create_request::FilterType, watch_request::RequestUnion,
+};
+use keyloom_testkit::{
+    Step,
+    history::{Recorder, StreamRecording},
+    program::Chance,
+};
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, sleep},
+};
+use tonic::Streaming;
+
+use super::LONG;
+use crate::Client;
+
+/// How many there are. The first watches everything and never loses its stream.
+pub(super) const VIEWERS: u64 = 11;
+
+/// What they watch, over all stores and on one.
+const RANGES: [(&str, &str); 10] = [
+    ("\0", "\0"),
+    ("/registry/", "/registry0"),
+    ("/registry/pods/", "/registry/pods0"),
+    ("/registry/secrets/", "/registry/secrets0"),
+    ("/registry/secrets/default/b", "\0"),
+    ("/registry/pods/default/", "/registry/pods/default0"),
+    ("/registry/secrets/tenant-a/", "/registry/secrets/tenant-a0"),
+    ("/registry/secrets/default/", "/registry/secrets/default0"),
+    ("/registry/pods/default/web-1", ""),
+    ("compact_rev_key", ""),
+];
+
+/// What a viewer did since it was last asked.
+#[derive(Debug, Default)]
+pub(super) struct Done {
+    pub(super) reconnects: u64,
+    pub(super) broken_streams: u64,
+}
+
+/// One client and the watches that it wants to have.
+#[derive(Debug)]
+pub(super) struct Viewer {
+    id: u64,
+    url: String,
+    recorder: Recorder,
+    chance: Chance,
+    wishes: Vec<Wish>,
+    pub(super) done: Done,
+}
+
+/// A watch over all its streams.
+#[derive(Debug)]
+struct Wish {
+    request: WatchCreateRequest,
+    /// The revision to go on at; `None` before the first, and where that is compacted: then the
+    /// range is listed first.
+    next: Option<i64>,
+    /// Where it began on the stream.
+    start: i64,
+    /// Its id on the stream, while it has one.
+    id: Option<i64>,
+}
+
+/// One open stream.
+struct Connection {
+    recording: StreamRecording,
+    requests: mpsc::UnboundedSender<WatchRequest>,
+    /// Wishes that were asked for and not answered yet.
+    pending: VecDeque<usize>,
+}
+
+/// Why a connection ended.
+enum Left {
+    /// Everything up to the end of the round has come.
+    Complete,
+    AtRandom,
+    Broken,
+}
+
+impl Viewer {
+    pub(super) fn new(id: u64, url: &str, recorder: &Recorder, seed: u64) -> Self {
+        Self {
+            id,
+            url: url.to_owned(),
+            recorder: recorder.clone(),
+            chance: Chance::new(seed),
+            wishes: Vec::new(),
+            done: Done::default(),
+        }
+    }
+
+    /// Watches until the round's last revision is known and has come. What was before the round is
+    /// not known to the checkers.
+    pub(super) async fn run(&mut self, before: i64, last: watch::Receiver<Option<i64>>) {
+        self.make_wishes();
+        let mut until = None;
+        loop {
+            if self.id != 100 && last.borrow().is_none() {
+                self.forget_some(before);
+            }
+            match self.connect(&last, &mut until).await {
+                Left::Complete => break,
+                Left::AtRandom => self.done.reconnects += 1,
+                Left::Broken => self.done.broken_streams += 1,
+            }
+        }
+    }
+
+    /// Drops some wishes and makes new ones; the rest goes on from round to round.
+    fn make_wishes(&mut self) {
+        let chance = &mut self.chance;
+        if self.id == 100 {
+            let request = wish(0, true);
+            self.wishes.truncate(1);
+            if self.wishes.is_empty() {
+                self.wishes.push(Wish::new(request));
+            }
+            return;
+        }
+        self.wishes.retain(|_| chance.percent(60));
+        let count = 1 + chance.below(3);
+        while self.wishes.len() < count {
+            // Every range has its viewer; what is beside it is drawn.
+            let own = usize::try_from(self.id - 101).expect("small");
+            let range = if self.wishes.is_empty() {
+                own
+            } else {
+                chance.below(RANGES.len())
+            };
+            let mut request = wish(range, chance.percent(60));
+            request.progress_notify = chance.percent(50);
+            request.fragment = chance.percent(50);
+            for filter in [FilterType::Noput, FilterType::Nodelete] {
+                if chance.percent(8) {
+                    request.filters.push(filter.into());
+                }
+            }
+            self.wishes.push(Wish::new(request));
+        }
+    }
+
+    /// A client that was away for long goes on at what it had seen: that may be compacted.
+    fn forget_some(&mut self, before: i64) {
+        for wish in &mut self.wishes {
+            if let Some(next) = &mut wish.next
+                && self.chance.percent(15)
+            {
+                *next = (*next - self.chance.between(1, 200)).max(before + 1);
+            }
+        }
+    }
+
+    /// One stream, from its opening to its end.
+    async fn connect(
+        &mut self,
+        last: &watch::Receiver<Option<i64>>,
+        until: &mut Option<Instant>,
+    ) -> Left {
+        let client = Client::new(&self.url);
+        for at in 0..self.wishes.len() {
+            self.wishes[at].id = None;
+            if self.list_first(at) {
+                self.list(&client, at).await;
+            }
+        }
+        let recording = self.recorder.open(self.id);
+        let (requests, mut queue) = mpsc::unbounded_channel();
+        let mut connection = Connection {
+            recording,
+            requests,
+            pending: VecDeque::new(),
+        };
+        for (at, wish) in self.wishes.iter_mut().enumerate() {
+            if !last.borrow().is_some_and(|last| wish.is_complete(last)) {
+                connection.create(at, wish);
+            }
+        }
+        let queue = stream::poll_fn(move |context| queue.poll_recv(context));
+        let opened = tokio::time::timeout(LONG, client.watch().watch(queue)).await;
+        let Ok(opened) = opened else {
+            panic!(
+                "viewer {}: a stream was not opened within {LONG:?}",
+                self.id
+            );
+        };
+        match opened {
+            Ok(answers) => {
+                let answers = answers.into_inner();
+                self.follow(&mut connection, answers, last, until).await
+            }
+            Err(_) => Left::Broken,
+        }
+    }
+
+    /// Whether a wish begins with a list, as kube-apiserver's watches do.
+    fn list_first(&mut self, at: usize) -> bool {
+        self.wishes[at].next.is_none() && self.chance.percent(80)
+    }
+
+    async fn list(&mut self, client: &Client, at: usize) {
+        let request = &self.wishes[at].request;
+        let step = Step::Range(RangeRequest {
+            key: request.key.clone(),
+            range_end: request.range_end.clone(),
+            ..RangeRequest::default()
+        });
+        let recording = self.recorder.begin(self.id, step.clone());
+        let answer = client.step(&step).await;
+        if let Ok(answer) = &answer {
+            self.wishes[at].next = Some(answer.revision() + 1);
+        }
+        recording.end(answer);
+    }
+
+    async fn follow(
+        &mut self,
+        connection: &mut Connection,
+        mut answers: Streaming<WatchResponse>,
+        last: &watch::Receiver<Option<i64>>,
+        until: &mut Option<Instant>,
+    ) -> Left {
+        let steady = self.id == 100;
+        let lifetime = Duration::from_millis(self.chance.between(50, 2_500).unsigned_abs());
+        let end = Instant::now() + lifetime;
+        let mut ask = Instant::now();
+        loop {
+            let finish = *last.borrow();
+            if finish.is_some_and(|finish| self.is_complete(finish)) {
+                return Left::Complete;
+            }
+            if finish.is_some_and(|finish| self.waits_for_more(finish)) {
+                return Left::AtRandom;
+            }
+            if finish.is_some() {
+                let until = *until.get_or_insert_with(|| Instant::now() + LONG);
+                if Instant::now() > until {
+                    self.give_up(finish);
+                }
+            } else if !steady && Instant::now() > end {
+                return Left::AtRandom;
+            }
+            tokio::select! {
+                () = sleep(Duration::from_millis(50)) => {}
+                answer = answers.message() => match answer {
+                    Ok(Some(answer)) => {
+                        connection.recording.told(&answer);
+                        if !self.hear(connection, &answer) {
+                            return Left::AtRandom;
+                        }
+                    }
+                    Ok(None) | Err(_) => return Left::Broken,
+                }
+            }
+            if Instant::now() >= ask {
+                ask = Instant::now() + Duration::from_millis(100);
+                self.say_something(connection, finish.is_some());
+            }
+        }
+    }
+
+    fn give_up(&self, finish: Option<i64>) -> ! {
+        let streams = self.recorder.history().streams;
+        let last = streams.iter().rfind(|stream| stream.client == self.id);
+        panic!(
+            "viewer {} is not complete up to {finish:?}: {:#?}\n{last:#?}",
+            self.id, self.wishes
+        );
+    }
+
+    /// Asks for progress, and rarely ends a watch and asks for it anew.
+    fn say_something(&mut self, connection: &Connection, always: bool) {
+        if always || self.chance.percent(30) {
+            connection.send(RequestUnion::ProgressRequest(WatchProgressRequest {}));
+        } else if self.id != 100 && self.chance.percent(3) {
+            let at = self.chance.below(self.wishes.len());
+            if let Some(watch_id) = self.wishes[at].id {
+                connection.send(RequestUnion::CancelRequest(WatchCancelRequest { watch_id }));
+            }
+        }
+    }
+
+    fn is_complete(&self, finish: i64) -> bool {
+        self.wishes.iter().all(|wish| wish.is_complete(finish))
+    }
+
+    /// Whether progress up to a revision is never announced on the stream: as in etcd not while one
+    /// of its watches is to begin later.
+    fn waits_for_more(&self, finish: i64) -> bool {
+        let open = |wish: &&Wish| wish.id.is_some();
+        self.wishes
+            .iter()
+            .filter(open)
+            .any(|wish| wish.start > finish)
+    }
+
+    /// Takes a response in; `false` where a watch is over and the stream is to be left.
+    fn hear(&mut self, connection: &mut Connection, answer: &WatchResponse) -> bool {
+        let revision = answer.header.as_ref().map_or(0, |header| header.revision);
+        if answer.created {
+            let at = connection.pending.pop_front().expect("an asked-for watch");
+            let wish = &mut self.wishes[at];
+            wish.id = (!answer.canceled).then_some(answer.watch_id);
+            // A watch from now on goes on where it was created.
+            wish.next = wish.next.or(Some(revision + 1));
+            return !answer.canceled;
+        }
+        let all = answer.watch_id == -1;
+        let mut over = false;
+        for wish in &mut self.wishes {
+            if wish.id.is_none() || (!all && wish.id != Some(answer.watch_id)) {
+                continue;
+            }
+            if answer.canceled {
+                wish.id = None;
+                over = true;
+                if answer.compact_revision != 0 {
+                    wish.next = None;
+                }
+            } else {
+                wish.advance(answer, revision);
+            }
+        }
+        !over
+    }
+}
+
+impl Wish {
+    fn new(request: WatchCreateRequest) -> Self {
+        Self {
+            request,
+            next: None,
+            start: 0,
+            id: None,
+        }
+    }
+
+    /// Whether everything up to a revision has come.
+    fn is_complete(&self, last: i64) -> bool {
+        self.next.is_some_and(|next| next > last)
+    }
+
+    /// Progress means that everything up to it has come, an event that everything before has.
+    fn advance(&mut self, answer: &WatchResponse, header: i64) {
+        let last = answer.events.last().and_then(|event| event.kv.as_ref());
+        let told = last.map_or(header, |kv| kv.mod_revision);
+        if !answer.fragment {
+            self.next = self.next.max(Some(told + 1));
+        }
+    }
+}
+
+impl Connection {
+    fn create(&mut self, at: usize, wish: &mut Wish) {
+        self.pending.push_back(at);
+        let mut request = wish.request.clone();
+        wish.start = wish.next.unwrap_or(0);
+        request.start_revision = wish.start;
+        self.send(RequestUnion::CreateRequest(request));
+    }
+
+    fn send(&self, request: RequestUnion) {
+        let request = WatchRequest {
+            request_union: Some(request),
+        };
+        self.recording.asked(&request);
+        // Where the stream is broken the answers say so.
+        drop(self.requests.send(request));
+    }
+}
+
+fn wish(range: usize, prev_kv: bool) -> WatchCreateRequest {
+    let (key, range_end) = RANGES[range];
+    WatchCreateRequest {
+        key: key.into(),
+        range_end: range_end.into(),
+        prev_kv,
+        ..WatchCreateRequest::default()
+    }
+}

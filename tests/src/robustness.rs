@@ -22,7 +22,10 @@ use keyloom_testkit::{
     history::Recorder,
     program::{Chance, Group, Settings},
 };
-use tokio::{sync::watch, time::sleep};
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
 
 pub use counts::Counts;
 
@@ -76,7 +79,9 @@ impl Run {
         // The generators of one run draw from seeds of their own, and those of another from others.
         let seed = Chance::new(duel::seed(seed)).next_number();
         let viewer = |id| Viewer::new(id, &course.url, &recorder, seed.wrapping_add(id << 32));
-        let viewers = (100..100 + viewer::VIEWERS).map(viewer).collect();
+        let viewers = (viewer::FIRST..viewer::FIRST + viewer::VIEWERS)
+            .map(viewer)
+            .collect();
         Self {
             course,
             recorder,
@@ -96,7 +101,11 @@ impl Run {
         let stores = StoreView::open_all(&course.stores).await;
         let writers: Vec<_> = (0..WRITERS).map(|id| self.writer(id, &leases)).collect();
         let compactor = Compactor::new(&course.url, &self.recorder, self.state.revision());
+        let ready = self.viewers[0].ready();
         let work = async {
+            timeout(LONG, ready.notified())
+                .await
+                .expect("a watch of everything");
             let write = async {
                 join_all(writers.into_iter().map(|writer| writer.run(course))).await;
                 writing.set(false);

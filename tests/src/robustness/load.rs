@@ -4,7 +4,7 @@ use std::{cell::Cell, rc::Rc, time::Duration};
 
 use keyloom_etcd_api::etcdserverpb::{
     CompactionRequest, CompactionResponse, RequestOp, ResponseHeader, TxnRequest,
-    request_op::Request,
+    range_request::SortTarget, request_op::Request,
 };
 use keyloom_testkit::{
     Answer, Step,
@@ -71,6 +71,7 @@ impl Writer {
                 continue;
             }
             self.name_leases(&mut step);
+            sort_by_key(&mut step);
             let recording = self.recorder.begin(self.id, step.clone());
             let answer = client.step(&step).await;
             self.generator.learn(&step, &answer);
@@ -95,6 +96,25 @@ fn name_lease(txn: &mut TxnRequest, lease: i64) {
         match &mut op.request {
             Some(Request::RequestPut(put)) if put.lease == 1 => put.lease = lease,
             Some(Request::RequestTxn(txn)) => name_lease(txn, lease),
+            _ => {}
+        }
+    }
+}
+
+/// In which order equal keys come is open in etcd where there are more than 12.
+fn sort_by_key(step: &mut Step) {
+    match step {
+        Step::Range(range) => range.set_sort_target(SortTarget::Key),
+        Step::Txn(txn) => sort_txn_by_key(txn),
+        Step::Put(_) | Step::DeleteRange(_) | Step::Compact(_) => {}
+    }
+}
+
+fn sort_txn_by_key(txn: &mut TxnRequest) {
+    for op in txn.success.iter_mut().chain(&mut txn.failure) {
+        match &mut op.request {
+            Some(Request::RequestRange(range)) => range.set_sort_target(SortTarget::Key),
+            Some(Request::RequestTxn(txn)) => sort_txn_by_key(txn),
             _ => {}
         }
     }

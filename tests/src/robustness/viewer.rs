@@ -1,7 +1,7 @@
 //! Clients that watch, lose their stream at random, and go on where they were, as etcd's client
 //! and kube-apiserver do.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, rc::Rc, time::Duration};
 
 use futures_util::stream;
 use keyloom_etcd_api::etcdserverpb::{
@@ -14,7 +14,7 @@ use keyloom_testkit::{
     program::Chance,
 };
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{Notify, mpsc, watch},
     time::{Instant, sleep},
 };
 use tonic::Streaming;
@@ -22,8 +22,10 @@ use tonic::Streaming;
 use super::LONG;
 use crate::Client;
 
-/// How many there are. The first watches everything and never loses its stream.
+/// How many there are, from the id of the first. That one watches everything, from before the
+/// first write of a round to its last, and never leaves its stream.
 pub(super) const VIEWERS: u64 = 11;
+pub(super) const FIRST: u64 = 100;
 
 /// What they watch, over all stores and on one.
 const RANGES: [(&str, &str); 10] = [
@@ -55,6 +57,8 @@ pub(super) struct Viewer {
     chance: Chance,
     wishes: Vec<Wish>,
     pub(super) done: Done,
+    /// Told when the round can begin.
+    ready: Rc<Notify>,
 }
 
 /// A watch over all its streams.
@@ -89,6 +93,7 @@ enum Left {
 impl Viewer {
     pub(super) fn new(id: u64, url: &str, recorder: &Recorder, seed: u64) -> Self {
         Self {
+            ready: Rc::default(),
             id,
             url: url.to_owned(),
             recorder: recorder.clone(),
@@ -98,17 +103,26 @@ impl Viewer {
         }
     }
 
+    fn is_steady(&self) -> bool {
+        self.id == FIRST
+    }
+
+    /// Notified once it sees everything from now on.
+    pub(super) fn ready(&self) -> Rc<Notify> {
+        Rc::clone(&self.ready)
+    }
+
     /// Watches until the round's last revision is known and has come. What was before the round is
     /// not known to the checkers.
     pub(super) async fn run(&mut self, before: i64, last: watch::Receiver<Option<i64>>) {
-        self.make_wishes();
+        self.make_wishes(before);
         let mut until = None;
-        loop {
-            if self.id != 100 && last.borrow().is_none() {
+        while !last.borrow().is_some_and(|last| self.is_complete(last)) {
+            if !self.is_steady() && last.borrow().is_none() {
                 self.forget_some(before);
             }
             match self.connect(&last, &mut until).await {
-                Left::Complete => break,
+                Left::Complete => {}
                 Left::AtRandom => self.done.reconnects += 1,
                 Left::Broken => self.done.broken_streams += 1,
             }
@@ -116,21 +130,18 @@ impl Viewer {
     }
 
     /// Drops some wishes and makes new ones; the rest goes on from round to round.
-    fn make_wishes(&mut self) {
-        let chance = &mut self.chance;
-        if self.id == 100 {
-            let request = wish(0, true);
-            self.wishes.truncate(1);
-            if self.wishes.is_empty() {
-                self.wishes.push(Wish::new(request));
-            }
+    fn make_wishes(&mut self, before: i64) {
+        if self.is_steady() {
+            self.wishes = vec![Wish::new(wish(0, true))];
+            self.wishes[0].next = Some(before + 1);
             return;
         }
+        let chance = &mut self.chance;
         self.wishes.retain(|_| chance.percent(60));
         let count = 1 + chance.below(3);
         while self.wishes.len() < count {
             // Every range has its viewer; what is beside it is drawn.
-            let own = usize::try_from(self.id - 101).expect("small");
+            let own = usize::try_from(self.id - FIRST - 1).expect("small");
             let range = if self.wishes.is_empty() {
                 own
             } else {
@@ -184,6 +195,9 @@ impl Viewer {
                 connection.create(at, wish);
             }
         }
+        if connection.pending.is_empty() {
+            return Left::Complete;
+        }
         let queue = stream::poll_fn(move |context| queue.poll_recv(context));
         let opened = tokio::time::timeout(LONG, client.watch().watch(queue)).await;
         let Ok(opened) = opened else {
@@ -228,7 +242,7 @@ impl Viewer {
         last: &watch::Receiver<Option<i64>>,
         until: &mut Option<Instant>,
     ) -> Left {
-        let steady = self.id == 100;
+        let steady = self.is_steady();
         let lifetime = Duration::from_millis(self.chance.between(50, 2_500).unsigned_abs());
         let end = Instant::now() + lifetime;
         let mut ask = Instant::now();
@@ -280,7 +294,7 @@ impl Viewer {
     fn say_something(&mut self, connection: &Connection, always: bool) {
         if always || self.chance.percent(30) {
             connection.send(RequestUnion::ProgressRequest(WatchProgressRequest {}));
-        } else if self.id != 100 && self.chance.percent(3) {
+        } else if !self.is_steady() && self.chance.percent(3) {
             let at = self.chance.below(self.wishes.len());
             if let Some(watch_id) = self.wishes[at].id {
                 connection.send(RequestUnion::CancelRequest(WatchCancelRequest { watch_id }));
@@ -309,6 +323,7 @@ impl Viewer {
             let at = connection.pending.pop_front().expect("an asked-for watch");
             let wish = &mut self.wishes[at];
             wish.id = (!answer.canceled).then_some(answer.watch_id);
+            self.ready.notify_one();
             // A watch from now on goes on where it was created.
             wish.next = wish.next.or(Some(revision + 1));
             return !answer.canceled;

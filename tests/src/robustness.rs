@@ -67,6 +67,7 @@ pub struct Run {
     recorder: Recorder,
     seed: u64,
     viewers: Vec<Viewer>,
+    compacted: Rc<Cell<i64>>,
     state: State,
     pub counts: Counts,
 }
@@ -78,7 +79,11 @@ impl Run {
         let state = State::read(&Client::new(&course.url)).await;
         // The generators of one run draw from seeds of their own, and those of another from others.
         let seed = Chance::new(duel::seed(seed)).next_number();
-        let viewer = |id| Viewer::new(id, &course.url, &recorder, seed.wrapping_add(id << 32));
+        let compacted = Rc::default();
+        let viewer = |id| {
+            let seed = seed.wrapping_add(id << 32);
+            Viewer::new(id, &course.url, &recorder, seed, &compacted)
+        };
         let viewers = (viewer::FIRST..viewer::FIRST + viewer::VIEWERS)
             .map(viewer)
             .collect();
@@ -87,6 +92,7 @@ impl Run {
             recorder,
             seed,
             viewers,
+            compacted,
             state,
             counts: Counts::default(),
         }
@@ -110,7 +116,11 @@ impl Run {
                 join_all(writers.into_iter().map(|writer| writer.run(course))).await;
                 writing.set(false);
             };
-            tokio::join!(write, compactor.run(&writing), leases.run(&writing));
+            tokio::join!(
+                write,
+                compactor.run(&writing, &self.compacted),
+                leases.run(&writing)
+            );
             let client = Client::new(&course.url);
             leases.wait_until_gone(&client).await;
             // Whoever watches must come as far as this.

@@ -158,16 +158,22 @@ impl Compactor {
         }
     }
 
-    pub(super) async fn run(mut self, writing: &Cell<bool>) {
+    /// Compacts while somebody writes, and says at what.
+    pub(super) async fn run(mut self, writing: &Cell<bool>, compacted: &Cell<i64>) {
         while writing.get() {
             tokio::time::sleep(Duration::from_millis(700)).await;
+            let revision = self.seen;
             let step = Step::Compact(CompactionRequest {
-                revision: self.seen,
+                revision,
                 physical: false,
             });
             self.seen = self.client.revision().await;
             let recording = self.recorder.begin(COMPACTOR, step.clone());
-            recording.end(self.client.step(&step).await);
+            let answer = self.client.step(&step).await;
+            if answer.is_ok() {
+                compacted.set(revision);
+            }
+            recording.end(answer);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Clients that watch, lose their stream at random, and go on where they were, as etcd's client
 //! and kube-apiserver do.
 
-use std::{collections::VecDeque, rc::Rc, time::Duration};
+use std::{cell::Cell, collections::VecDeque, rc::Rc, time::Duration};
 
 use futures_util::stream;
 use keyloom_etcd_api::etcdserverpb::{
@@ -15,7 +15,7 @@ use keyloom_testkit::{
 };
 use tokio::{
     sync::{Notify, mpsc, watch},
-    time::{Instant, sleep},
+    time::{Instant, sleep_until},
 };
 use tonic::Streaming;
 
@@ -57,6 +57,8 @@ pub(super) struct Viewer {
     chance: Chance,
     wishes: Vec<Wish>,
     pub(super) done: Done,
+    /// What was compacted last.
+    compacted: Rc<Cell<i64>>,
     /// Told when the round can begin.
     ready: Rc<Notify>,
 }
@@ -91,8 +93,15 @@ enum Left {
 }
 
 impl Viewer {
-    pub(super) fn new(id: u64, url: &str, recorder: &Recorder, seed: u64) -> Self {
+    pub(super) fn new(
+        id: u64,
+        url: &str,
+        recorder: &Recorder,
+        seed: u64,
+        compacted: &Rc<Cell<i64>>,
+    ) -> Self {
         Self {
+            compacted: Rc::clone(compacted),
             ready: Rc::default(),
             id,
             url: url.to_owned(),
@@ -159,13 +168,19 @@ impl Viewer {
         }
     }
 
-    /// A client that was away for long goes on at what it had seen: that may be compacted.
+    /// A client that was away for long goes on at what it had seen: that may be compacted, or just
+    /// not.
     fn forget_some(&mut self, before: i64) {
         for wish in &mut self.wishes {
             if let Some(next) = &mut wish.next
-                && self.chance.percent(15)
+                && self.chance.percent(20)
             {
-                *next = (*next - self.chance.between(1, 200)).max(before + 1);
+                let earlier = if self.chance.percent(50) {
+                    *next - self.chance.between(1, 200)
+                } else {
+                    self.compacted.get() + self.chance.between(-1, 1)
+                };
+                *next = earlier.max(before + 1).min(*next);
             }
         }
     }
@@ -263,7 +278,7 @@ impl Viewer {
                 return Left::AtRandom;
             }
             tokio::select! {
-                () = sleep(Duration::from_millis(50)) => {}
+                () = sleep_until(ask) => {}
                 answer = answers.message() => match answer {
                     Ok(Some(answer)) => {
                         connection.recording.told(&answer);
@@ -275,7 +290,8 @@ impl Viewer {
                 }
             }
             if Instant::now() >= ask {
-                ask = Instant::now() + Duration::from_millis(100);
+                let wait = self.chance.between(5, 60).unsigned_abs();
+                ask = Instant::now() + Duration::from_millis(wait);
                 self.say_something(connection, finish.is_some());
             }
         }
@@ -292,9 +308,9 @@ impl Viewer {
 
     /// Asks for progress, and rarely ends a watch and asks for it anew.
     fn say_something(&mut self, connection: &Connection, always: bool) {
-        if always || self.chance.percent(30) {
+        if always || self.chance.percent(60) {
             connection.send(RequestUnion::ProgressRequest(WatchProgressRequest {}));
-        } else if !self.is_steady() && self.chance.percent(3) {
+        } else if !self.is_steady() && self.chance.percent(2) {
             let at = self.chance.below(self.wishes.len());
             if let Some(watch_id) = self.wishes[at].id {
                 connection.send(RequestUnion::CancelRequest(WatchCancelRequest { watch_id }));

@@ -150,6 +150,7 @@ impl Run {
             history: self.recorder.take(),
             before: &self.state,
             leases: leases.take(),
+            topology: &self.course.topology,
             headers_are_bookmarks: self.course.headers_are_bookmarks,
         };
         let after = State::read(&Client::new(&self.course.url)).await;

@@ -35,8 +35,10 @@ const LESSEE: u64 = 91;
 #[derive(Clone, Debug)]
 pub(super) struct Lease {
     pub(super) id: i64,
-    /// It cannot have ended before.
+    /// It cannot have ended before on the default store.
     pub(super) ends_from: Instant,
+    /// Nor before this on the others: a keep-alive does not wait long for a store that is late.
+    pub(super) ends_elsewhere_from: Instant,
     pub(super) revoked: bool,
     /// When the answer to its revocation had arrived, by the recorder's clock, and its revision.
     pub(super) ended: Option<(u64, i64)>,
@@ -114,6 +116,7 @@ impl Leases {
         let place = self.push(Lease {
             id: granted.id,
             ends_from: asked + seconds(granted.ttl),
+            ends_elsewhere_from: asked + seconds(granted.ttl),
             revoked,
             ended: None,
         });
@@ -152,6 +155,10 @@ impl Leases {
         leases.len() - 1
     }
 
+    fn change(&self, place: usize, change: impl FnOnce(&mut Lease)) {
+        change(&mut self.lived.borrow_mut().leases[place]);
+    }
+
     async fn keep_alive(&self, place: usize, id: i64) {
         let asked = Instant::now();
         let request = stream::iter([LeaseKeepAliveRequest { id }]).chain(stream::pending());
@@ -161,18 +168,20 @@ impl Leases {
         if let Some(Ok(answer)) = answers.into_inner().next().await
             && answer.ttl > 0
         {
-            let lease = &mut self.lived.borrow_mut().leases[place];
-            lease.ends_from = asked + seconds(answer.ttl);
+            self.change(place, |lease| lease.ends_from = asked + seconds(answer.ttl));
         }
     }
 
     async fn revoke(&self, place: usize, id: i64) {
-        self.lived.borrow_mut().leases[place].ends_from = Instant::now();
+        self.change(place, |lease| {
+            lease.ends_from = Instant::now();
+            lease.ends_elsewhere_from = lease.ends_from;
+        });
         let request = LeaseRevokeRequest { id };
         if let Ok(answer) = self.client.lease().lease_revoke(request).await {
             let now = self.recorder.now();
             let revision = answer.into_inner().header.map(|header| header.revision);
-            self.lived.borrow_mut().leases[place].ended = revision.map(|at| (now, at));
+            self.change(place, |lease| lease.ended = revision.map(|at| (now, at)));
         }
     }
 

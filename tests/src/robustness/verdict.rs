@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use keyloom_etcd_api::{
     EtcdError,
     etcdserverpb::LeaseGrantRequest,
-    mvccpb::{KeyValue, event::EventType},
+    mvccpb::{Event, KeyValue, event::EventType},
 };
 use keyloom_testkit::{
     Answer, Step,
@@ -16,7 +16,7 @@ use keyloom_testkit::{
 };
 
 use super::{Counts, leases::Lived};
-use crate::{Client, split::everything};
+use crate::{Client, split::everything, topology::Topology};
 
 /// Every key at a revision at which nobody writes.
 #[derive(Clone, Debug)]
@@ -49,6 +49,7 @@ pub(super) struct Round<'a> {
     pub(super) history: History,
     pub(super) before: &'a State,
     pub(super) leases: Lived,
+    pub(super) topology: &'a Topology,
     pub(super) headers_are_bookmarks: bool,
 }
 
@@ -119,8 +120,13 @@ impl Round<'_> {
             keys += replay.events(revision).len() as u64;
             let first_told = watchers.iter().filter_map(|it| told_at(it, revision)).min();
             let told_by = first_told.and_then(|at| self.time_after(at));
+            let ends_from = if self.on_default_store(replay.events(revision)) {
+                lease.ends_from
+            } else {
+                lease.ends_elsewhere_from
+            };
             assert!(
-                told_by.is_none_or(|time| time >= lease.ends_from),
+                told_by.is_none_or(|time| time >= ends_from),
                 "lease {id:x} ended too early, at revision {revision}"
             );
         }
@@ -133,6 +139,11 @@ impl Round<'_> {
             }
         }
         keys
+    }
+
+    fn on_default_store(&self, events: &[Event]) -> bool {
+        let mut kvs = events.iter().filter_map(|event| event.kv.as_ref());
+        kvs.all(|kv| self.topology.store_of(&kv.key) == 0)
     }
 
     fn check_no_put_after(&self, lease: i64, at: u64) {
@@ -167,7 +178,7 @@ impl Round<'_> {
 
 fn told_at(watcher: &Watcher, revision: i64) -> Option<u64> {
     let mut events = watcher.events();
-    let is_it = |event: &keyloom_etcd_api::mvccpb::Event| {
+    let is_it = |event: &Event| {
         let deleted = event.r#type() == EventType::Delete;
         deleted
             && event
@@ -182,6 +193,12 @@ fn check_all_watches(watchers: &[Watcher], facts: &Facts) {
     let broken = check_watches(watchers, facts);
     for broken in &broken {
         eprintln!("{broken}");
+    }
+    if !broken.is_empty() {
+        eprintln!(
+            "compactions, with the times when they were asked for: {:?}",
+            facts.compactions
+        );
     }
     assert!(
         broken.is_empty(),

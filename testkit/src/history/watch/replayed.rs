@@ -114,12 +114,16 @@ pub fn prev_kv(watcher: &Watcher, facts: &Facts) -> Result<(), Broken> {
         }
         let expected = facts.replay.get(&kv.key, before);
         let expected = expected.filter(|_| watcher.request.prev_kv);
-        let forgotten = event.prev_kv.is_none() && before < facts.compacted_by(at);
+        let compacted = facts.compacted_by(at);
+        let forgotten = event.prev_kv.is_none() && before < compacted;
         if event.prev_kv.as_ref() != expected && !forgotten {
             return Err(Broken::at(
                 Property::PrevKv,
                 watcher,
-                format_args!("{event:?}, where the value before was {expected:?}"),
+                format_args!(
+                    "at {at} {event:?}, where the value before was {expected:?} and at most \
+                     {compacted} was compacted"
+                ),
             ));
         }
     }

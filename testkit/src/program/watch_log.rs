@@ -154,7 +154,8 @@ impl WatchLog {
         }
         let lost = self.lost().contains(&id);
         let watch = self.watches.entry(id).or_default();
-        if !watch.open && !(lost && response.canceled) {
+        let is_late_cancel = lost && response.canceled;
+        if !watch.open && !is_late_cancel {
             return Err(format!("watch {id} is told something and is not open"));
         }
         if response.canceled {

@@ -1,3 +1,5 @@
+//! What a log says of streams, and what it refuses.
+
 use keyloom_etcd_api::{
     etcdserverpb::{ResponseHeader, WatchResponse},
     mvccpb::{Event, KeyValue},

@@ -27,5 +27,5 @@ pub use record::{
 };
 pub use watch::{
     Broken, Canceled, Facts, Property, Replay, Response, Watcher, atomic, bookmarkable,
-    check_watches, filter, is_create, ordered, prev_kv, reliable, resumable, unique,
+    check_watches, filter, is_create, lost_values, ordered, prev_kv, reliable, resumable, unique,
 };

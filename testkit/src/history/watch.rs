@@ -49,7 +49,7 @@ mod replayed;
 
 pub use alone::{atomic, bookmarkable, filter, ordered, unique};
 pub use replay::{Facts, Replay};
-pub use replayed::{is_create, prev_kv, reliable, resumable};
+pub use replayed::{is_create, lost_values, prev_kv, reliable, resumable};
 pub use report::{Broken, Property};
 pub use watcher::{Canceled, Response, Watcher};
 

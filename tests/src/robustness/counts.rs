@@ -29,6 +29,8 @@ pub struct Counts {
     pub canceled_watches: u64,
     pub events: u64,
     pub progress: u64,
+    /// Changes of which somebody was told without the value before, which was there.
+    pub lost_values: u64,
 }
 
 impl Counts {
@@ -64,7 +66,7 @@ impl fmt::Display for Counts {
             "{} rounds, {} revisions; {} operations ({} answered, {} refused, {} unknown), {} \
              compactions; {} leases ({} revoked, {} expired), {} keys ended with them; {} watches \
              ({} reconnects, {} broken streams, {} canceled as compacted, {} on request), {} \
-             events and {} announcements of progress delivered",
+             events and {} announcements of progress delivered, {} values before lost",
             self.rounds,
             self.revisions,
             self.operations,
@@ -82,7 +84,8 @@ impl fmt::Display for Counts {
             self.compacted_watches,
             self.canceled_watches,
             self.events,
-            self.progress
+            self.progress,
+            self.lost_values
         )
     }
 }

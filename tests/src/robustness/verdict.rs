@@ -10,13 +10,17 @@ use keyloom_etcd_api::{
 use keyloom_testkit::{
     Answer, Step,
     history::{
-        Facts, History, Outcome, Replay, Rules, Verdict, Watcher, check_linearizable, check_watches,
+        Facts, History, Outcome, Replay, Rules, Verdict, Watcher, check_linearizable,
+        check_watches, lost_values,
     },
     model::{Etcd, Identity, Keyspace},
 };
 
 use super::{Counts, leases::Lived};
 use crate::{Client, split::everything, topology::Topology};
+
+/// How many changes of a round may lack the value before.
+const MOST_LOST: usize = 3;
 
 /// Every key at a revision at which nobody writes.
 #[derive(Clone, Debug)]
@@ -62,8 +66,10 @@ impl Round<'_> {
         let facts = Facts::gather(&self.history, &watchers, self.before.keyspace());
         let mut facts = facts.unwrap_or_else(|broken| panic!("{broken}"));
         facts.headers_are_bookmarks = self.headers_are_bookmarks;
+        facts.values_may_be_lost = true;
         facts.replay.extend_to(after.revision);
         check_all_watches(&watchers, &facts);
+        counts.lost_values += count_lost_values(&watchers, &facts);
         count_watches(&watchers, counts);
         counts.revisions += after.revision - self.before.revision;
         counts.compactions += facts.compactions.len() as u64;
@@ -215,6 +221,18 @@ fn check_all_watches(watchers: &[Watcher], facts: &Facts) {
             "canceled without a reason of etcd's: {watcher:?}"
         );
     }
+}
+
+/// How many changes lacked the value before for somebody. That is the stores' doing, and rare: see
+/// [`Facts::values_may_be_lost`].
+fn count_lost_values(watchers: &[Watcher], facts: &Facts) -> u64 {
+    let lost = watchers.iter().flat_map(|it| lost_values(it, facts));
+    let lost: BTreeSet<_> = lost.collect();
+    assert!(
+        lost.len() <= MOST_LOST,
+        "without the value before: {lost:?}"
+    );
+    lost.len() as u64
 }
 
 fn count_watches(watchers: &[Watcher], counts: &mut Counts) {

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use keyloom_etcd_api::mvccpb::{Event, event::EventType};
+use keyloom_etcd_api::mvccpb::{Event, KeyValue, event::EventType};
 
 use super::{Broken, Facts, Property, Watcher, replay::same, watcher::revision_of};
 
@@ -101,33 +101,50 @@ pub fn resumable(watcher: &Watcher, facts: &Facts) -> Result<(), Broken> {
 }
 
 /// Who asks for it gets the value before, and nobody else. It may be missing only where it was
-/// compacted.
+/// compacted, or with [`Facts::values_may_be_lost`].
 ///
 /// # Errors
 /// The first event with another value before it.
 pub fn prev_kv(watcher: &Watcher, facts: &Facts) -> Result<(), Broken> {
-    for (at, event) in watcher.events() {
-        let Some(kv) = &event.kv else { continue };
-        let before = kv.mod_revision - 1;
-        if before < facts.replay.from() {
-            continue;
-        }
-        let expected = facts.replay.get(&kv.key, before);
-        let expected = expected.filter(|_| watcher.request.prev_kv);
-        let compacted = facts.compacted_by(at);
-        let forgotten = event.prev_kv.is_none() && before < compacted;
-        if event.prev_kv.as_ref() != expected && !forgotten {
-            return Err(Broken::at(
-                Property::PrevKv,
-                watcher,
-                format_args!(
-                    "at {at} {event:?}, where the value before was {expected:?} and at most \
-                     {compacted} was compacted"
-                ),
-            ));
-        }
+    let mut wrong = wrong_values_before(watcher, facts);
+    let wrong = wrong.find(|(_, event)| event.prev_kv.is_some() || !facts.values_may_be_lost);
+    match wrong {
+        None => Ok(()),
+        Some((at, event)) => Err(Broken::at(
+            Property::PrevKv,
+            watcher,
+            format_args!(
+                "at {at} {event:?}, where the value before was {:?} and at most {} was compacted",
+                value_before(watcher, facts, event),
+                facts.compacted_by(at)
+            ),
+        )),
     }
-    Ok(())
+}
+
+/// The revisions of the events that lack the value before and should have it.
+#[must_use]
+pub fn lost_values(watcher: &Watcher, facts: &Facts) -> Vec<i64> {
+    let wrong = wrong_values_before(watcher, facts);
+    let lost = wrong.filter(|(_, event)| event.prev_kv.is_none());
+    lost.map(|(_, event)| revision_of(event)).collect()
+}
+
+fn wrong_values_before<'a>(
+    watcher: &'a Watcher,
+    facts: &'a Facts,
+) -> impl Iterator<Item = (u64, &'a Event)> {
+    let known = |(_, event): &(u64, &Event)| revision_of(event) > facts.replay.from();
+    watcher.events().filter(known).filter(|(at, event)| {
+        let before = revision_of(event) - 1;
+        let forgotten = event.prev_kv.is_none() && before < facts.compacted_by(*at);
+        event.prev_kv.as_ref() != value_before(watcher, facts, event) && !forgotten
+    })
+}
+
+fn value_before<'a>(watcher: &Watcher, facts: &'a Facts, event: &Event) -> Option<&'a KeyValue> {
+    let kv = event.kv.as_ref().filter(|_| watcher.request.prev_kv)?;
+    facts.replay.get(&kv.key, kv.mod_revision - 1)
 }
 
 /// A put of a key that was not there is its first version, created then; any other is one version

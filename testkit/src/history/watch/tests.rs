@@ -386,6 +386,16 @@ fn a_wrong_value_before_is_found() {
         let found = scene().found(|history| spoil(event(told(history, 0)[3])));
         assert_eq!(found, [Property::PrevKv]);
     }
+    // Missing ones may be let through, and are counted.
+    let spoiled = scene();
+    let mut history = spoiled.history();
+    event(told(&mut history, 0)[3]).prev_kv = None;
+    let watchers = history.watchers().unwrap();
+    let mut facts = Facts::gather(&history, &watchers, spoiled.before.clone()).unwrap();
+    assert_eq!(check_watches(&watchers, &facts).len(), 1);
+    facts.values_may_be_lost = true;
+    assert_eq!(check_watches(&watchers, &facts), []);
+    assert_eq!(lost_values(&watchers[0], &facts), [4]);
     // Where there was none, and where it was not asked for.
     for (stream, place) in [(0, 1), (2, 1)] {
         let found = scene().found(|history| {

@@ -98,8 +98,20 @@ impl Run {
         }
     }
 
+    /// The endpoint is elsewhere now, and has everything as it was.
+    pub async fn move_to(&mut self, url: &str) {
+        url.clone_into(&mut self.course.url);
+        for viewer in &mut self.viewers {
+            viewer.move_to(url);
+        }
+        let state = State::read(&Client::new(url)).await;
+        assert_eq!(state, self.state, "what is there after a move, and before");
+    }
+
     /// One round, from a known state to the next.
     pub async fn round(&mut self) {
+        let ready = self.viewers[0].ready();
+        let forgotten = self.compacted.get();
         let course = &self.course;
         let leases = Rc::new(Leases::new(&course.url, &self.recorder));
         let (tell, told) = watch::channel(None);
@@ -107,7 +119,6 @@ impl Run {
         let stores = StoreView::open_all(&course.stores).await;
         let writers: Vec<_> = (0..WRITERS).map(|id| self.writer(id, &leases)).collect();
         let compactor = Compactor::new(&course.url, &self.recorder, self.state.revision());
-        let ready = self.viewers[0].ready();
         let work = async {
             timeout(LONG, ready.notified())
                 .await
@@ -124,12 +135,12 @@ impl Run {
             let client = Client::new(&course.url);
             leases.wait_until_gone(&client).await;
             // Whoever watches must come as far as this.
-            tell.send_replace(Some(client.revision().await));
+            tell.send_replace(Some(State::read(&client).await.revision()));
         };
         let (viewers, before) = (self.viewers.iter_mut(), self.state.revision());
         let viewers = join_all(viewers.map(|viewer| viewer.run(before, told.clone())));
         tokio::join!(work, viewers);
-        self.judge(&leases, stores).await;
+        self.judge(forgotten, &leases, stores).await;
     }
 
     fn writer(&self, id: u64, leases: &Rc<Leases>) -> Writer {
@@ -145,8 +156,9 @@ impl Run {
         Writer::new(id, seed, settings, at, &self.recorder, Rc::clone(leases))
     }
 
-    async fn judge(&mut self, leases: &Leases, stores: Vec<StoreView>) {
+    async fn judge(&mut self, forgotten: i64, leases: &Leases, stores: Vec<StoreView>) {
         let round = verdict::Round {
+            forgotten,
             history: self.recorder.take(),
             before: &self.state,
             leases: leases.take(),

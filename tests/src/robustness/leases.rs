@@ -188,14 +188,12 @@ impl Leases {
     /// Waits until no key has a lease.
     pub(super) async fn wait_until_gone(&self, client: &Client) {
         poll::eventually("the end of all keys with leases", || async {
+            self.tick();
             let keys = client.kv().range(everything(0)).await;
-            let keys = keys.expect("a list").into_inner().kvs;
-            match keys.into_iter().find(|kv| kv.lease != 0) {
+            let keys = keys.map_err(|status| status.to_string())?.into_inner();
+            match keys.kvs.into_iter().find(|kv| kv.lease != 0) {
                 None => Ok(()),
-                Some(kv) => {
-                    self.tick();
-                    Err(kv)
-                }
+                Some(kv) => Err(format!("{kv:?}")),
             }
         })
         .await;

@@ -3,7 +3,7 @@
 use std::{cell::Cell, rc::Rc, time::Duration};
 
 use keyloom_etcd_api::etcdserverpb::{
-    CompactionRequest, CompactionResponse, RequestOp, ResponseHeader, TxnRequest,
+    CompactionRequest, CompactionResponse, RangeRequest, RequestOp, ResponseHeader, TxnRequest,
     range_request::SortTarget, request_op::Request,
 };
 use keyloom_testkit::{
@@ -167,7 +167,12 @@ impl Compactor {
                 revision,
                 physical: false,
             });
-            self.seen = self.client.revision().await;
+            let newest = Step::Range(RangeRequest {
+                key: "\0".into(),
+                ..RangeRequest::default()
+            });
+            let newest = self.client.step(&newest).await;
+            self.seen = newest.map_or(self.seen, |newest| newest.revision());
             let recording = self.recorder.begin(COMPACTOR, step.clone());
             let answer = self.client.step(&step).await;
             if answer.is_ok() {

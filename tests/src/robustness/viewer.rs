@@ -27,6 +27,9 @@ use crate::Client;
 pub(super) const VIEWERS: u64 = 11;
 pub(super) const FIRST: u64 = 100;
 
+/// How many revisions before a round a watch begins at the earliest.
+const BACK: i64 = 200;
+
 /// What they watch, over all stores and on one.
 const RANGES: [(&str, &str); 10] = [
     ("\0", "\0"),
@@ -116,9 +119,15 @@ impl Viewer {
         self.id == FIRST
     }
 
-    /// Notified once it sees everything from now on.
-    pub(super) fn ready(&self) -> Rc<Notify> {
+    /// Notified once it sees everything in the round to come.
+    pub(super) fn ready(&mut self) -> Rc<Notify> {
+        self.ready = Rc::default();
         Rc::clone(&self.ready)
+    }
+
+    /// The endpoint is elsewhere now.
+    pub(super) fn move_to(&mut self, url: &str) {
+        url.clone_into(&mut self.url);
     }
 
     /// Watches until the round's last revision is known and has come. What was before the round is
@@ -168,19 +177,20 @@ impl Viewer {
         }
     }
 
-    /// A client that was away for long goes on at what it had seen: that may be compacted, or just
-    /// not.
+    /// A client that was away for long goes on at what it had seen, in rounds before too: that may
+    /// be compacted, or just not.
     fn forget_some(&mut self, before: i64) {
         for wish in &mut self.wishes {
             if let Some(next) = &mut wish.next
                 && self.chance.percent(20)
             {
-                let earlier = if self.chance.percent(50) {
-                    *next - self.chance.between(1, 200)
-                } else {
-                    self.compacted.get() + self.chance.between(-1, 1)
+                let earlier = match self.chance.below(4) {
+                    0 | 1 => self.compacted.get() + self.chance.between(-1, 1),
+                    2 => *next - self.chance.between(1, BACK),
+                    _ => *next - self.chance.between(1, 50),
                 };
-                *next = earlier.max(before + 1).min(*next);
+                let earliest = (before - BACK).max(1);
+                *next = earlier.max(earliest).min(*next);
             }
         }
     }

@@ -11,6 +11,7 @@
 mod counts;
 mod load;
 mod leases;
+mod sweep;
 mod viewer;
 mod store;
 mod verdict;
@@ -130,7 +131,8 @@ impl Run {
             tokio::join!(
                 write,
                 compactor.run(&writing, &self.compacted),
-                leases.run(&writing)
+                leases.run(&writing),
+                sweep::run(&course.url, &self.recorder, &writing)
             );
             let client = Client::new(&course.url);
             leases.wait_until_gone(&client).await;

@@ -17,6 +17,8 @@ pub struct Counts {
     pub unknown: u64,
     pub revisions: i64,
     pub compactions: u64,
+    /// Deletes that several stores had a part in.
+    pub sweeps: u64,
     pub leases: u64,
     pub revoked: u64,
     pub expired: u64,
@@ -64,7 +66,8 @@ impl fmt::Display for Counts {
         write!(
             f,
             "{} rounds, {} revisions; {} operations ({} answered, {} refused, {} unknown), {} \
-             compactions; {} leases ({} revoked, {} expired), {} keys ended with them; {} watches \
+             compactions, {} deletes \
+             over several stores; {} leases ({} revoked, {} expired), {} keys ended with them; {} watches \
              ({} reconnects, {} broken streams, {} canceled as compacted, {} on request), {} \
              events and {} announcements of progress delivered, {} values before lost",
             self.rounds,
@@ -74,6 +77,7 @@ impl fmt::Display for Counts {
             self.refused,
             self.unknown,
             self.compactions,
+            self.sweeps,
             self.leases,
             self.revoked,
             self.expired,

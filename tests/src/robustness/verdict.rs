@@ -17,7 +17,7 @@ use keyloom_testkit::{
 };
 use tonic::Response;
 
-use super::{Counts, leases::Lived};
+use super::{Counts, leases::Lived, sweep};
 use crate::{Client, poll, split::everything, topology::Topology};
 
 /// How many changes of a round may lack the value before.
@@ -80,6 +80,8 @@ impl Round<'_> {
         counts.lost_values += count_lost_values(&watchers, &facts);
         count_watches(&watchers, counts);
         counts.revisions += after.revision - self.before.revision;
+        let operations = &mut self.history.operations;
+        counts.sweeps += sweep::take_apart(operations, &facts.replay, self.topology);
         counts.keys_ended += self.check_leases(&watchers, &facts.replay);
         let told = facts.replay.all(after.revision);
         assert_eq!(told, after.keys, "what watches led to, and what is listed");

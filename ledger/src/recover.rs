@@ -6,6 +6,9 @@
 //! else                                -> Lost    ... | hole up to reserved | lost runs | empty u |
 //! ```
 //!
+//! A default store that came from a backup brought an old ledger with it: that is the last case too,
+//! with what was reserved raised past all that can have been given out.
+//!
 //! A store that was not there while the order was lost is *unsettled*: nothing was handed out for it
 //! since, so it counts neither as asked nor as advanced in a later recovery; when it returns, what it
 //! has is appended as a lost run of its own.
@@ -69,6 +72,7 @@ pub fn recover(
     let Restored {
         ledger,
         clean,
+        lost,
         reserved,
         mut hidden,
         mark,
@@ -86,7 +90,9 @@ pub fn recover(
         .iter()
         .filter(|(slot, r)| work.is_advanced(*slot, *r))
         .count();
-    let order = if clean {
+    let order = if lost {
+        work.append_lost(&answers, &absent, reserved)
+    } else if clean {
         work.append_all(&answers);
         Order::Clean
     } else if absent.is_empty() && advanced <= 1 {

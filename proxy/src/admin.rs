@@ -103,9 +103,10 @@ fn page(request: &Request<Incoming>, shared: &Shared) -> Response<Full<Bytes>> {
         },
         "/metrics" => metrics(&shared.registry),
         "/stores" => text(StatusCode::OK, shared.stores.page()),
+        "/usage" => text(StatusCode::OK, shared.stores.usage()),
         _ => text(
             StatusCode::NOT_FOUND,
-            "pages: /livez /readyz /metrics /stores\n".to_owned(),
+            "pages: /livez /readyz /metrics /stores /usage\n".to_owned(),
         ),
     }
 }

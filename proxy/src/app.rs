@@ -1,8 +1,9 @@
 //! The program: from options to listeners, and back down again.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
+use keyloom_sqlstore::Restored;
 use keyloom_store::environment::{Dial, Random};
 use prometheus_client::registry::Registry;
 use tokio_rustls::TlsAcceptor;
@@ -36,6 +37,8 @@ pub struct ServeOptions {
     /// How long a successor waits after this instance was last seen.
     pub term: Duration,
     pub watch: WatchOptions,
+    /// The SQLite stores that were taken back from a backup, by name.
+    pub restored: BTreeMap<String, Restored>,
 }
 
 /// What the program takes from outside.
@@ -62,7 +65,7 @@ pub async fn serve(
     let topology = topology_file::load(options.topology.as_deref(), options.endpoint.clone())?;
     let mut registry = Registry::default();
     let metrics = Arc::new(Metrics::register(&mut registry));
-    let opened = stores::open(&topology, &environment, &mut registry).await?;
+    let opened = stores::open(&topology, &environment, &mut registry, &options.restored).await?;
     let files = opened.files();
     let shared = Arc::new(admin::Shared::new(registry, opened.health));
     let admin = serve_admin(&options, &environment, &shared, &announce).await?;

@@ -2,6 +2,7 @@
 
 mod serve;
 mod topology;
+mod transfer;
 
 use std::{
     io::{self, Write as _},
@@ -40,6 +41,10 @@ enum LogFormat {
 enum Command {
     /// Serves one etcd endpoint over the stores of a topology
     Serve(serve::Serve),
+    /// Copies a whole etcd or kine into a new SQLite file: keys, versions, leases
+    Import(transfer::Import),
+    /// Writes everything that a store has into an empty etcd
+    Export(transfer::Export),
     /// Looks at a topology file; contacts no store
     #[command(subcommand)]
     Topology(topology::Command),
@@ -54,6 +59,8 @@ pub fn main() -> ExitCode {
     }
     let result = match arguments.command {
         Command::Serve(serve) => serve.run(),
+        Command::Import(import) => import.run(),
+        Command::Export(export) => export.run(),
         Command::Topology(command) => command.run(),
     };
     match result {

@@ -18,6 +18,7 @@ mod identity;
 mod failure;
 
 mod stores;
+mod transfer;
 mod probe;
 mod topology_file;
 mod admin;

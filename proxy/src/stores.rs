@@ -1,9 +1,9 @@
 //! From what a topology says of its stores to stores that can be called.
 
-use std::{fs, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fs, path::PathBuf, sync::Arc, time::Duration};
 
-use anyhow::{Context as _, Result, bail};
-use keyloom_sqlstore::{SqliteOptions, SqliteStore, SystemClock};
+use anyhow::{Context as _, Result, bail, ensure};
+use keyloom_sqlstore::{Restored, SqliteOptions, SqliteStore, SystemClock};
 use keyloom_store::{
     Store,
     environment::Address,
@@ -44,7 +44,7 @@ impl Opened {
 #[derive(Debug, Default)]
 pub(crate) struct Health {
     etcds: Vec<EtcdStore>,
-    files: Vec<(String, String)>,
+    files: Vec<(String, String, SqliteStore)>,
 }
 
 impl Health {
@@ -64,12 +64,28 @@ impl Health {
                 page.push_str(&format!("{name}\t{address}\t{state}\t{error}\n"));
             }
         }
-        for (name, path) in &self.files {
+        for (name, path, _) in &self.files {
             page.push_str(&format!("{name}\t{path}\topen\t\n"));
         }
         page
     }
+
+    /// A page for operators: what the keys of each class take in each store that is a file; one
+    /// class a line: store, class, keys, and bytes of keys and values.
+    pub(crate) fn usage(&self) -> String {
+        let mut page = String::new();
+        for (name, _, store) in &self.files {
+            for (class, usage) in store.usage() {
+                let (class, objects, bytes) = (class.escape_ascii(), usage.objects, usage.bytes);
+                page.push_str(&format!("{name}\t{class}\t{objects}\t{bytes}\n"));
+            }
+        }
+        page
+    }
 }
+
+/// Which stores are declared to be taken back from a backup, by name.
+pub(crate) type Declared = BTreeMap<String, Restored>;
 
 /// Opens every store. Files are opened now; nothing is dialled yet.
 ///
@@ -79,7 +95,9 @@ pub(crate) async fn open(
     topology: &Topology,
     environment: &Environment,
     registry: &mut Registry,
+    declared: &Declared,
 ) -> Result<Opened> {
+    check_declared(topology, declared)?;
     let metrics = Metrics::register(registry);
     let file_metrics = keyloom_sqlstore::Metrics::register(registry);
     let mut stores: Vec<Arc<dyn Store>> = Vec::new();
@@ -93,14 +111,14 @@ pub(crate) async fn open(
                 stores.push(Arc::new(store));
             }
             Some(Endpoint::Sqlite(endpoint)) => {
-                let options = SqliteOptions::new(&spec.name, &endpoint.path)
+                let mut options = SqliteOptions::new(&spec.name, &endpoint.path)
                     .with_arguments(&endpoint.arguments)
                     .with_context(in_store)?;
+                options.restored = declared.get(&spec.name).copied();
                 let store =
                     SqliteStore::open(options, Arc::new(SystemClock), &file_metrics).await?;
-                health
-                    .files
-                    .push((spec.name.clone(), endpoint.path.clone()));
+                let shown = (spec.name.clone(), endpoint.path.clone(), store.clone());
+                health.files.push(shown);
                 files.push(store.clone());
                 stores.push(Arc::new(store));
             }
@@ -119,7 +137,26 @@ pub(crate) async fn open(
     })
 }
 
-fn open_etcd(spec: &StoreSpec, environment: &Environment, metrics: &Metrics) -> Result<EtcdStore> {
+/// A declaration for a store that is not there, or that keeps its own revisions, would pass
+/// unnoticed.
+fn check_declared(topology: &Topology, declared: &Declared) -> Result<()> {
+    for name in declared.keys() {
+        let spec = topology.stores().iter().find(|spec| spec.name == *name);
+        let spec = spec.with_context(|| format!("--restored: there is no store \"{name}\""))?;
+        ensure!(
+            matches!(spec.endpoints.first(), Some(Endpoint::Sqlite(_))),
+            "--restored: store \"{name}\" is no SQLite file: an etcd is restored with etcdutl's \
+             --bump-revision"
+        );
+    }
+    Ok(())
+}
+
+pub(crate) fn open_etcd(
+    spec: &StoreSpec,
+    environment: &Environment,
+    metrics: &Metrics,
+) -> Result<EtcdStore> {
     let mut endpoints = Vec::new();
     let mut credentials = None;
     for endpoint in &spec.endpoints {

@@ -10,7 +10,7 @@ use keyloom_topology::{ParseOptions, Source, Topology, parse};
 use tracing::warn;
 
 /// The default store where no store is named at all.
-const EMBEDDED: &str = "sqlite://./keyloom.db";
+pub(crate) const EMBEDDED: &str = "sqlite://./keyloom.db";
 
 /// This process's environment, and the files of this machine.
 #[derive(Clone, Copy, Debug)]

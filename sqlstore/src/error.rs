@@ -148,6 +148,46 @@ pub enum OpenError {
         /// What to do about it.
         hint: &'static str,
     },
+    /// It stands below what its clients were told.
+    #[error(
+        "{origin} is at revision {found}, but {noted} was given out, as {file} says: it is an older \
+         backup, or has lost writes. Put the newer database back, or declare it with \
+         `--restored {}`: its revisions then go on above all that was given out, and its clients \
+         list again", origin.name
+    )]
+    Older {
+        /// Which.
+        origin: Origin,
+        /// Where the database stands.
+        found: i64,
+        /// What was given out.
+        noted: i64,
+        /// What says so.
+        file: String,
+    },
+    /// It is declared to be a backup, and nothing says how far the original got.
+    #[error(
+        "{origin} is declared as restored, but there is no {file}, so nothing says which revisions \
+         were given out: say `--restored {}=REVISION` with one above them all", origin.name
+    )]
+    HowFar {
+        /// Which.
+        origin: Origin,
+        /// What is missing.
+        file: String,
+    },
+    /// What is noted beside it cannot be read.
+    #[error(
+        "{origin}: {file} is damaged, so nothing says which revisions were given out. If the \
+         database is the newest there was, remove that file; if it is a backup, remove it and say \
+         `--restored {}=REVISION` with a revision above all that was given out", origin.name
+    )]
+    BadNote {
+        /// Which.
+        origin: Origin,
+        /// The file.
+        file: String,
+    },
     /// The database refused.
     #[error("{0}")]
     Database(Fault),

@@ -9,6 +9,8 @@
 //! | `readers`, `feed`, `census` | reading: snapshots, newest events, counts |
 //! | `session` | what is asked of a database: the seam |
 //! | `dialect` | what stands behind the seam: SQLite |
+//! | `lock`, `given_out` | files beside a database: who owns it, and how far it got |
+//! | [`Importer`] | a new database from the contents of another store |
 
 mod store;
 
@@ -31,6 +33,8 @@ mod statement;
 mod wire;
 
 mod dialect;
+mod given_out;
+mod import;
 mod lock;
 
 mod clock;
@@ -40,8 +44,9 @@ mod options;
 
 pub use clock::{SystemClock, WallClock};
 pub use error::{Fault, FaultKind, OpenError, Origin};
+pub use import::{ImportError, Imported, ImportedLease, Importer, Snapshot};
 pub use metrics::Metrics;
-pub use options::{ArgumentError, SqliteOptions, Synchronous};
+pub use options::{ArgumentError, Restored, SqliteOptions, Synchronous};
 pub use session::Identity;
 pub use store::SqliteStore;
 pub use usage::Usage;

@@ -49,6 +49,7 @@ pub struct Metrics {
     revision: Family<StoreLabels, Gauge>,
     compacted: Family<StoreLabels, Gauge>,
     objects: Family<StoreLabels, Gauge>,
+    bytes: Family<StoreLabels, Gauge>,
     leases: Family<StoreLabels, Gauge>,
     watchers: Family<StoreLabels, Gauge>,
     catch_ups: Family<StoreLabels, Counter>,
@@ -68,6 +69,7 @@ impl Default for Metrics {
             revision: Family::default(),
             compacted: Family::default(),
             objects: Family::default(),
+            bytes: Family::default(),
             leases: Family::default(),
             watchers: Family::default(),
             catch_ups: Family::default(),
@@ -113,6 +115,11 @@ impl Metrics {
             all.compacted.clone(),
         );
         to.register("objects", "Living keys", all.objects.clone());
+        to.register(
+            "object_bytes",
+            "What living keys and their values take",
+            all.bytes.clone(),
+        );
         to.register("leases", "Leases that have not expired", all.leases.clone());
         to.register("watchers", "Open watches", all.watchers.clone());
         to.register(
@@ -145,6 +152,7 @@ impl Metrics {
             revision: self.revision.get_or_create_owned(&labels),
             compacted: self.compacted.get_or_create_owned(&labels),
             objects: self.objects.get_or_create_owned(&labels),
+            bytes: self.bytes.get_or_create_owned(&labels),
             leases: self.leases.get_or_create_owned(&labels),
             watchers: self.watchers.get_or_create_owned(&labels),
             catch_ups: self.catch_ups.get_or_create_owned(&labels),
@@ -166,6 +174,7 @@ pub(crate) struct StoreMetrics {
     pub(crate) revision: Gauge,
     pub(crate) compacted: Gauge,
     pub(crate) objects: Gauge,
+    pub(crate) bytes: Gauge,
     pub(crate) leases: Gauge,
     pub(crate) watchers: Gauge,
     pub(crate) catch_ups: Counter,

@@ -63,10 +63,18 @@ pub struct SqliteOptions {
     pub max_txn_ops: usize,
     /// What the member list tells clients to connect to.
     pub client_urls: Vec<String>,
-    /// Set when the file was taken back from a backup: the store becomes a new incarnation, and
-    /// its revisions go on above this one. What was given out since the backup is thereby known
-    /// to be gone, and is never given out again.
-    pub restored_above: Option<i64>,
+    /// Set when the file was taken back from a backup.
+    pub restored: Option<Restored>,
+}
+
+/// Declares that a database file was taken back from a backup: the store becomes a new
+/// incarnation, and its revisions go on above everything that was given out. What was given out
+/// since the backup is thereby known to be gone, and is never given out again. Where the store is
+/// above it already, nothing is done, so that the declaration may be repeated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Restored {
+    /// No revision above this one was given out; besides what is noted beside the file.
+    pub above: Option<i64>,
 }
 
 impl SqliteOptions {
@@ -89,7 +97,7 @@ impl SqliteOptions {
             max_request_bytes: 1_572_864,
             max_txn_ops: 128,
             client_urls: Vec::new(),
-            restored_above: None,
+            restored: None,
         }
     }
 
@@ -126,9 +134,14 @@ impl SqliteOptions {
                 Ok(size) => self.cache_kib = cache_kib(size),
                 Err(_) => return refused("must be a whole number"),
             },
+            ("_max_page_count", number) => match number.parse() {
+                Ok(pages) => self.max_pages = pages,
+                Err(_) => return refused("must be a number of pages of 4 KiB"),
+            },
             // One writer and locks taken at once is how this store works anyway; a cache shared
-            // between connections would make readers wait for the writer.
-            ("_txlock" | "cache", _) | ("mode", "rwc") => {}
+            // between connections would make readers wait for the writer. Every statement is
+            // kept prepared.
+            ("_txlock" | "cache" | "_stmt_cache_size", _) | ("mode", "rwc") => {}
             ("mode", "rw") => self.create = false,
             ("mode", _) => return refused("the store must be able to write to a file"),
             _ => return refused("unknown"),
@@ -185,11 +198,13 @@ mod tests {
             ("_txlock", "immediate"),
             ("_synchronous", "NORMAL"),
             ("_cache_size", "-2000"),
+            ("_stmt_cache_size", "20"),
+            ("_max_page_count", "1000"),
         ])
         .unwrap();
         assert_eq!(options.busy_timeout, Duration::from_secs(30));
         assert_eq!(options.synchronous, Synchronous::Normal);
-        assert_eq!(options.cache_kib, 2000);
+        assert_eq!((options.cache_kib, options.max_pages), (2000, 1000));
     }
 
     #[test]
@@ -199,6 +214,7 @@ mod tests {
             ("mode", "memory"),
             ("mode", "ro"),
             ("x", "1"),
+            ("_max_page_count", "-1"),
         ] {
             assert!(with(&[argument]).is_err(), "{argument:?}");
         }

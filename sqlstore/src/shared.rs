@@ -9,8 +9,16 @@ use keyloom_etcd_api::etcdserverpb::ResponseHeader;
 use keyloom_store::environment::Random;
 
 use crate::{
-    census::Census, clock::WallClock, error::Origin, feed::Feed, metrics::StoreMetrics,
-    options::SqliteOptions, session::Identity, usage::Usages, wire,
+    census::Census,
+    clock::WallClock,
+    error::Origin,
+    feed::Feed,
+    given_out::{GivenOut, Noted},
+    metrics::StoreMetrics,
+    options::SqliteOptions,
+    session::Identity,
+    usage::Usages,
+    wire,
 };
 
 #[derive(Debug)]
@@ -24,6 +32,7 @@ pub(crate) struct Shared {
     pub(crate) feed: Feed,
     pub(crate) census: Census,
     pub(crate) usages: Usages,
+    pub(crate) given_out: GivenOut,
     /// When the next lease ends; the writer's, for the timer.
     pub(crate) next_end: AtomicI64,
     /// Whether the last write found no space.
@@ -33,5 +42,15 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn header(&self, revision: i64) -> ResponseHeader {
         wire::header(&self.identity, revision)
+    }
+
+    /// Notes a committed revision, before anybody hears of it.
+    pub(crate) fn note(&self, revision: i64) {
+        let cluster_id = self.identity.cluster_id;
+        let noted = Noted {
+            cluster_id,
+            revision,
+        };
+        self.given_out.note(&self.origin, noted);
     }
 }

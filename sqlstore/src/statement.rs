@@ -47,6 +47,7 @@ statements! {
     Space => "space",
     GiveBackSpace => "give_back_space",
     Checkpoint => "checkpoint",
+    Import => "import",
 }
 
 impl fmt::Display for Statement {

@@ -19,6 +19,7 @@ use crate::{
     engine::Engine,
     error::{OpenError, Origin},
     feed::Feed,
+    given_out::GivenOut,
     lock::{self, Ownership},
     metrics::Metrics,
     options::SqliteOptions,
@@ -175,9 +176,11 @@ fn open(
         options: options.clone(),
         watchman,
     };
-    let identity = connect.prepare(random.as_ref())?;
+    let given_out = GivenOut::open(&origin)?;
+    let identity = connect.prepare(random.as_ref(), given_out.found())?;
     let shared = Arc::new(Shared {
         identity,
+        given_out,
         origin,
         clock,
         random,
@@ -192,7 +195,7 @@ fn open(
     start(&connect, shared, ownership)
 }
 
-fn make_folder(options: &SqliteOptions, origin: &Origin) -> Result<(), OpenError> {
+pub(crate) fn make_folder(options: &SqliteOptions, origin: &Origin) -> Result<(), OpenError> {
     let folder = options
         .path
         .parent()

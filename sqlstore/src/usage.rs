@@ -4,7 +4,10 @@
 //! the root is an API group, `/registry/stable.example.com/widgets/`. Counted in memory while
 //! writing; counted once when the store is opened.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    sync::atomic::{AtomicI64, Ordering},
+};
 
 use bytes::Bytes;
 use parking_lot::RwLock;
@@ -36,22 +39,32 @@ pub(crate) struct Delta {
 #[derive(Debug, Default)]
 pub(crate) struct Usages {
     classes: RwLock<HashMap<Bytes, Usage>>,
+    /// Of all classes.
+    bytes: AtomicI64,
 }
 
 impl Usages {
     pub(crate) fn clear(&self) {
         self.classes.write().clear();
+        self.bytes.store(0, Ordering::Relaxed);
     }
 
     pub(crate) fn follow<'d>(&self, deltas: impl Iterator<Item = &'d Delta>) {
         let mut classes = self.classes.write();
         for delta in deltas {
+            self.bytes.fetch_add(delta.bytes, Ordering::Relaxed);
             count(&mut classes, &delta.key, delta.objects, delta.bytes);
         }
     }
 
     pub(crate) fn add(&self, key: &[u8], objects: i64, bytes: i64) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
         count(&mut self.classes.write(), key, objects, bytes);
+    }
+
+    /// Keys and values of all classes.
+    pub(crate) fn bytes(&self) -> i64 {
+        self.bytes.load(Ordering::Relaxed)
     }
 
     /// By class, in order.

@@ -195,6 +195,7 @@ impl<S: Session> Writer<S> {
 
     fn load_snapshot(&mut self, first: bool) -> Sql<()> {
         let marks = self.session.marks()?;
+        self.shared.note(marks.revision);
         self.leases = Leases::new(self.session.leases()?);
         if first || marks != self.marks {
             let Shared {
@@ -230,6 +231,7 @@ impl<S: Session> Writer<S> {
             .leases
             .set(i64::try_from(self.leases.len()).unwrap_or(i64::MAX));
         shared.metrics.objects.set(shared.census.total());
+        shared.metrics.bytes.set(shared.usages.bytes());
     }
 
     fn note(&self, fault: &SqlFault) {

@@ -13,6 +13,8 @@ use crate::{client::Client, http, metrics::Metrics, poll, process::Process, prog
 /// A running `keyloom serve`.
 #[derive(Debug)]
 pub struct Keyloom {
+    /// What the program is started by, if not by itself: a program and its arguments.
+    by: Vec<String>,
     arguments: Vec<String>,
     process: Process,
     /// Lines of standard output that belong to earlier starts.
@@ -33,7 +35,7 @@ impl Keyloom {
     /// Serves one endpoint, without a topology.
     pub async fn in_front_of(endpoint: &str) -> Self {
         let home = tempfile::tempdir().expect("a temporary folder");
-        let mut keyloom = Self::spawn(vec!["--endpoint".into(), endpoint.into()], home);
+        let mut keyloom = Self::launch_in(home, &[], &["--endpoint", endpoint]);
         keyloom.ready().await;
         keyloom
     }
@@ -51,13 +53,29 @@ impl Keyloom {
         let file = write_topology(home.path(), topology);
         let mut arguments = vec!["--topology".to_owned(), file.display().to_string()];
         arguments.extend(further.iter().map(|argument| (*argument).to_owned()));
-        Self::spawn(arguments, home)
+        Self::spawn(Vec::new(), arguments, home)
     }
 
-    fn spawn(arguments: Vec<String>, home: TempDir) -> Self {
-        let process = serve(&arguments, home.path());
+    /// Serves with nothing named, a database in a folder of its own, and waits until it is ready.
+    pub async fn alone() -> Self {
+        let home = tempfile::tempdir().expect("a temporary folder");
+        let mut keyloom = Self::launch_in(home, &[], &[]);
+        keyloom.ready().await;
+        keyloom
+    }
+
+    /// Starts in a folder with arguments, by another program if one is named, and does not wait.
+    #[must_use]
+    pub fn launch_in(home: TempDir, by: &[&str], arguments: &[&str]) -> Self {
+        let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+        Self::spawn(owned(by), owned(arguments), home)
+    }
+
+    fn spawn(by: Vec<String>, arguments: Vec<String>, home: TempDir) -> Self {
+        let process = serve(&by, &arguments, home.path());
         let (url, admin) = (String::new(), String::new());
         Self {
+            by,
             arguments,
             process,
             heard: 0,
@@ -69,6 +87,16 @@ impl Keyloom {
 
     /// Waits until it serves.
     pub async fn ready(&mut self) {
+        if let Err(status) = self.try_ready().await {
+            panic!("keyloom ended instead of serving: {status}");
+        }
+    }
+
+    /// Waits until it serves, or ends.
+    ///
+    /// # Errors
+    /// How it ended.
+    pub async fn try_ready(&mut self) -> Result<(), ExitStatus> {
         let heard = self.heard;
         let this = std::cell::RefCell::new(&mut *self);
         let lines = poll::eventually("keyloom's `ready`", || async {
@@ -84,12 +112,10 @@ impl Keyloom {
             }
         })
         .await;
-        let lines = match lines {
-            Ok(lines) => lines,
-            Err(status) => panic!("keyloom ended instead of serving: {status}"),
-        };
+        let lines = lines?;
         self.url = said(&lines, "serving on ");
         self.admin = said(&lines, "admin on ");
+        Ok(())
     }
 
     /// Where clients connect.
@@ -147,16 +173,48 @@ impl Keyloom {
         self.process.wait(poll::LONG).await
     }
 
+    /// Waits until it ends by itself, which it must do with an error, and gives back what it says
+    /// is wrong.
+    pub async fn refusal(&mut self) -> String {
+        let status = self.ended().await;
+        assert_eq!(status.code(), Some(1), "{}", self.log());
+        let log = self.log();
+        let last = log.lines().rfind(|line| line.starts_with("keyloom: "));
+        last.expect("a reason").to_owned()
+    }
+
     /// Whether it still runs.
     pub fn runs(&mut self) -> bool {
         self.process.ended().is_none()
     }
 
-    /// Starts it again after its end, and waits until it is ready. Its address is another one.
-    pub async fn start_again(&mut self) {
+    /// Starts it again after its end, and does not wait.
+    pub fn launch_again(&mut self) {
         assert!(self.process.ended().is_some(), "keyloom still runs");
         self.heard = self.process.stdout().lines().count();
-        self.process = serve(&self.arguments, self.home.path());
+        self.process = serve(&self.by, &self.arguments, self.home.path());
+    }
+
+    /// Starts it from now on with other arguments.
+    pub fn set_arguments(&mut self, arguments: &[&str]) {
+        self.arguments = arguments.iter().map(|word| (*word).to_owned()).collect();
+    }
+
+    /// The folder that it runs in.
+    #[must_use]
+    pub fn home(&self) -> &Path {
+        self.home.path()
+    }
+
+    /// The number of its process.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Starts it again after its end, and waits until it is ready. Its address is another one.
+    pub async fn start_again(&mut self) {
+        self.launch_again();
         self.ready().await;
     }
 
@@ -186,8 +244,15 @@ fn topology_file(folder: &Path) -> PathBuf {
     folder.join("topology.yaml")
 }
 
-fn serve(arguments: &[String], home: &Path) -> Process {
-    let mut command = Command::new(programs::keyloom());
+fn serve(by: &[String], arguments: &[String], home: &Path) -> Process {
+    let mut command = match by {
+        [] => Command::new(programs::keyloom()),
+        [program, words @ ..] => {
+            let mut command = Command::new(program);
+            command.args(words).arg(programs::keyloom());
+            command
+        }
+    };
     command.arg("serve").args(arguments).current_dir(home);
     command.args([
         "--listen",

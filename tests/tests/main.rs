@@ -5,6 +5,8 @@
 //! | [`harness`], [`reference`] | do the tests themselves stand on firm ground? |
 //! | [`one_store`], [`three_stores`] | does every answer equal that of one etcd? |
 //! | [`concurrent`] | and those to clients that work at the same time? |
+//! | [`sqlite`], [`sqlite_kills`], [`sqlite_trouble`], [`sqlite_backups`], [`sqlite_page`] | and those over SQLite files, through kills and trouble? |
+//! | [`transfer`] | does a copy have all that the original had? |
 //! | [`routes`] | do calls go where they must, and nowhere else? |
 //! | [`etcdctl`] | do operators notice? |
 //! | [`bad_topology`], [`bad_requests`] | is what is wrong refused clearly? |
@@ -25,6 +27,12 @@ mod reference;
 mod one_store;
 mod three_stores;
 mod concurrent;
+mod sqlite;
+mod sqlite_kills;
+mod sqlite_trouble;
+mod sqlite_backups;
+mod sqlite_page;
+mod transfer;
 mod routes;
 mod etcdctl;
 

@@ -47,6 +47,9 @@ pub struct Restored {
     pub ledger: Ledger,
     /// Nothing was given out after the last flush.
     pub clean: bool,
+    /// The default store came from a backup, and the ledger with it: what was given out since is
+    /// not known, whatever the record says of its end. Set by the caller.
+    pub lost: bool,
     /// No `u` above it was given out. May be raised, when the default store came from a backup.
     pub reserved: UnifiedRev,
     pub term: u64,
@@ -187,6 +190,7 @@ impl Restoring {
         Ok(Restored {
             ledger,
             clean,
+            lost: false,
             reserved,
             term,
             hidden,

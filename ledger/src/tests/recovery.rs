@@ -44,6 +44,28 @@ fn recovered(world: &World, observed: &[(StoreSlot, i64)]) -> Recovery {
     recover(restored(world), &observed).unwrap()
 }
 
+/// The record says that the end was clean, and speaks of another end.
+#[test]
+fn a_ledger_from_a_backup_gives_nothing_out_again() {
+    let mut restored = restored(&world(true));
+    restored.lost = true;
+    restored.reserved = u(5000);
+    let recovery = recover(restored, &[(A, r(60)), (B, r(10)), (C, r(14))]).unwrap();
+    assert!(matches!(recovery.order, Order::Lost { .. }));
+    assert_eq!(recovery.raised, [A, C]);
+    let ledger = &recovery.ledger;
+    assert!(ledger.head() > u(5000), "{:?}", ledger.head());
+    for slot in [A, C] {
+        assert_eq!(ledger.store(slot).unwrap().floor, ledger.head());
+    }
+    assert!(ledger.unified(C, r(14)).unwrap() > u(5000));
+    assert_eq!(
+        ledger.unified(C, r(10)),
+        Some(u(10)),
+        "what the backup knew stays"
+    );
+}
+
 #[test]
 fn a_clean_stop_loses_nothing() {
     let recovery = recovered(&world(true), &[(A, 11), (B, 10), (C, 10)]);

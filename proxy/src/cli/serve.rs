@@ -1,9 +1,10 @@
 //! `keyloom serve`.
 
-use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use std::{path::PathBuf, process::ExitCode, str::FromStr, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
+use keyloom_sqlstore::Restored;
 use keyloom_store::environment::{OsRandom, TokioDial};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -56,6 +57,10 @@ pub(super) struct Serve {
         value_parser = humantime::parse_duration
     )]
     watch_progress_notify_interval: Duration,
+    /// The SQLite file of this store was taken back from a backup: its revisions go on above all
+    /// that were given out, as noted beside the file or as said here; STORE or STORE=REVISION
+    #[arg(long, env = "KEYLOOM_RESTORED", value_delimiter = ',')]
+    restored: Vec<Declaration>,
     /// The certificate that clients see
     #[arg(long, env = "KEYLOOM_CERT_FILE")]
     cert_file: Option<PathBuf>,
@@ -68,6 +73,37 @@ pub(super) struct Serve {
     /// Clients must have a certificate
     #[arg(long, env = "KEYLOOM_CLIENT_CERT_AUTH")]
     client_cert_auth: bool,
+}
+
+/// What `--restored` says of one store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Declaration {
+    store: String,
+    restored: Restored,
+}
+
+impl FromStr for Declaration {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (store, above) = match text.split_once('=') {
+            None => (text, None),
+            Some((store, revision)) => {
+                let revision = revision.parse().ok().filter(|revision| *revision > 0);
+                (
+                    store,
+                    Some(revision.ok_or("REVISION must be a number above 0")?),
+                )
+            }
+        };
+        if store.is_empty() {
+            return Err("no store is named".to_owned());
+        }
+        Ok(Self {
+            store: store.to_owned(),
+            restored: Restored { above },
+        })
+    }
 }
 
 impl Serve {
@@ -111,6 +147,11 @@ impl Serve {
                 progress_interval: self.watch_progress_notify_interval,
                 ..WatchOptions::default()
             },
+            restored: self
+                .restored
+                .into_iter()
+                .map(|declared| (declared.store, declared.restored))
+                .collect(),
             topology: self.topology,
             endpoint: self.endpoint,
             listen: self.listen,
@@ -126,7 +167,7 @@ impl Serve {
     }
 }
 
-async fn cancel_on_signal(stop: CancellationToken) {
+pub(super) async fn cancel_on_signal(stop: CancellationToken) {
     let (Ok(mut terminate), Ok(mut interrupt)) = (
         signal(SignalKind::terminate()),
         signal(SignalKind::interrupt()),
@@ -139,4 +180,23 @@ async fn cancel_on_signal(stop: CancellationToken) {
     };
     info!(signal = name, "ending: calls under way are finished first");
     stop.cancel();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_declaration_names_a_store_and_perhaps_a_revision() {
+        let read = |text: &str| text.parse::<Declaration>().ok();
+        let declared = |store: &str, above| {
+            let (store, restored) = (store.to_owned(), Restored { above });
+            Some(Declaration { store, restored })
+        };
+        assert_eq!(read("default"), declared("default", None));
+        assert_eq!(read("a=70"), declared("a", Some(70)));
+        for wrong in ["", "=7", "a=", "a=x", "a=0", "a=-3"] {
+            assert_eq!(read(wrong), None, "{wrong}");
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! The order at start: native with one store, or the ledger, new or restored.
 
+mod backup;
 mod returning;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -117,7 +118,10 @@ pub(crate) async fn begin(begin: Begin) -> Result<Begun, BeginError> {
     let (topology, found) = one_store_per_cluster(topology, found);
     let identity = identity_of(&found)?;
     let placed = match restored {
-        Some(restored) => recovered(restored, &found, taken)?,
+        Some(mut restored) => {
+            backup::look(&mut restored, &found).await;
+            recovered(restored, &found, taken)?
+        }
         None => start(&found),
     };
     let topology = topology.with_reserved(Some(KeyRange::prefix(reserved_prefix())));

@@ -20,6 +20,7 @@ use crate::{
 
 mod checkpoint;
 mod connect;
+mod import;
 mod scan;
 mod schema;
 
@@ -28,6 +29,7 @@ pub(crate) mod inject;
 
 pub(crate) use checkpoint::Checkpointer;
 pub(crate) use connect::{Connect, Role};
+pub(crate) use import::Draft;
 
 macro_rules! sql {
     ($name:literal) => {

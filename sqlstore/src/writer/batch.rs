@@ -197,6 +197,7 @@ impl<S: Session> Writer<S> {
         let before = std::mem::replace(&mut self.marks, batch.marks);
         let compacted = before.compacted != self.marks.compacted;
         let shared = self.shared.clone();
+        shared.note(self.marks.revision);
         let moves = batch.moves(before);
         if shared.census.follow(&self.marks, moves) {
             self.cut_blocks();

@@ -21,6 +21,7 @@ use crate::{
     },
     error::Origin,
     feed::{Feed, Found},
+    given_out::GivenOut,
     metrics::Metrics,
     options::SqliteOptions,
     session::{At, Place, Values},
@@ -57,7 +58,8 @@ fn bench() -> Bench {
     };
     let random = Arc::new(SeededRandom::new(1));
     let shared = Arc::new(Shared {
-        identity: connect.prepare(random.as_ref()).unwrap(),
+        identity: connect.prepare(random.as_ref(), None).unwrap(),
+        given_out: GivenOut::open(&origin).unwrap(),
         origin,
         clock: Arc::new(SystemClock),
         random,

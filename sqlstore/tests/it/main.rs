@@ -6,6 +6,7 @@ mod support;
 
 mod crash;
 mod differential;
+mod import;
 mod open;
 mod trouble;
 mod watch;

@@ -9,7 +9,7 @@ use keyloom_etcd_api::{
         StatusResponse,
     },
 };
-use keyloom_sqlstore::{FaultKind, Metrics, OpenError, SqliteOptions, SqliteStore};
+use keyloom_sqlstore::{FaultKind, Metrics, OpenError, Restored, SqliteOptions, SqliteStore};
 use keyloom_store::CallError;
 
 use crate::support::{Place, all, call, list, put};
@@ -182,14 +182,15 @@ async fn a_backup_can_be_told_and_declared() {
     store.close().await;
     fs::write(place.path(), backup).unwrap();
 
-    let store = place.open().await;
-    assert!(store.revision() < given_out, "it can be told");
-    assert_eq!(store.identity(), before);
-    store.close().await;
+    let error = refusal(&place).await;
+    let OpenError::Older { found, noted, .. } = &error else {
+        panic!("{error:?}")
+    };
+    assert_eq!((*found, *noted), (given_out - 1, given_out));
+    assert!(error.to_string().contains("--restored test"), "{error}");
 
-    place.options.restored_above = Some(given_out);
+    place.options.restored = Some(Restored::default());
     let store = place.open().await;
-    place.options.restored_above = None;
     let after = store.identity();
     assert_eq!(after.cluster_id, before.cluster_id);
     assert_ne!(after.incarnation, before.incarnation);
@@ -211,7 +212,60 @@ async fn a_backup_can_be_told_and_declared() {
     let next = put(&store, "a", "6").await.unwrap();
     assert_eq!(next, given_out + 2);
     store.close().await;
+    // A declaration that is repeated changes nothing.
     let store = place.open().await;
     assert_eq!((store.revision(), store.identity()), (next, after));
     store.close().await;
+    place.options.restored = None;
+    let store = place.open().await;
+    assert_eq!((store.revision(), store.identity()), (next, after));
+    store.close().await;
+}
+
+/// Without the note beside it, as on another machine, only its user knows how far a store got.
+#[tokio::test]
+async fn how_far_a_backup_had_got_must_be_said_where_nothing_says_it() {
+    let mut place = Place::new();
+    let store = place.open().await;
+    let cluster = store.identity().cluster_id;
+    put(&store, "a", "1").await.unwrap();
+    store.close().await;
+    fs::remove_file(place.folder().join("state.db.given-out")).unwrap();
+    place.options.restored = Some(Restored::default());
+    let error = refusal(&place).await;
+    assert!(matches!(error, OpenError::HowFar { .. }), "{error:?}");
+    assert!(error.to_string().contains("--restored test=REVISION"));
+    // What was noted is asked for again: the refusal wrote nothing that could be taken for it.
+    refusal(&place).await;
+    place.options.restored = Some(Restored { above: Some(1000) });
+    for _ in 0..2 {
+        let store = place.open().await;
+        assert_eq!(store.revision(), 1001);
+        assert_eq!(store.identity().cluster_id, cluster);
+        store.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_note_that_makes_no_sense_is_refused_and_one_of_another_store_is_not_believed() {
+    let place = Place::new();
+    place.open().await.close().await;
+    let note = place.folder().join("state.db.given-out");
+    fs::write(&note, "garbage").unwrap();
+    let error = refusal(&place).await;
+    assert!(matches!(error, OpenError::BadNote { .. }), "{error:?}");
+    assert_eq!(fs::read(&note).unwrap(), b"garbage");
+    fs::write(
+        &note,
+        "keyloom-given-out-1 0000000000000abc 00000000000000000777\n",
+    )
+    .unwrap();
+    let store = place.open().await;
+    assert_eq!(put(&store, "a", "1").await.unwrap(), 2);
+    store.close().await;
+    assert!(
+        fs::read_to_string(&note)
+            .unwrap()
+            .ends_with("00000000000000000002\n")
+    );
 }

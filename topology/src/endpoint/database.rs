@@ -65,6 +65,8 @@ const SQLITE: &[Argument] = &[
         Values::OneOf(&["deferred", "immediate", "exclusive"]),
     ),
     argument("_cache_size", Values::Number),
+    argument("_stmt_cache_size", Values::Number),
+    argument("_max_page_count", Values::Number),
     argument("cache", Values::OneOf(&["shared", "private"])),
     argument("mode", Values::OneOf(&["ro", "rw", "rwc", "memory"])),
 ];

@@ -5,9 +5,13 @@ use std::{path::Path, sync::Arc};
 use keyloom_store::environment::Random;
 use rusqlite::{Connection, OpenFlags};
 
-use super::{Checkpointer, SqliteSession, Watchman, schema};
+use super::{
+    Checkpointer, SqliteSession, Watchman,
+    schema::{self, Past},
+};
 use crate::{
     error::{FaultKind, OpenError, SqlFault},
+    given_out::Noted,
     options::SqliteOptions,
     session::{Identity, Sql},
     statement::Statement,
@@ -30,14 +34,17 @@ pub(crate) struct Connect {
 
 impl Connect {
     /// Makes or migrates the database.
-    pub(crate) fn prepare(&self, random: &dyn Random) -> Result<Identity, OpenError> {
+    pub(crate) fn prepare(
+        &self,
+        random: &dyn Random,
+        noted: Option<Noted>,
+    ) -> Result<Identity, OpenError> {
         let connection = self.open(Role::Writer)?;
-        schema::prepare(
-            &connection,
-            &self.watchman,
-            random,
-            self.options.restored_above,
-        )
+        let past = Past {
+            noted,
+            restored: self.options.restored,
+        };
+        schema::prepare(&connection, &self.watchman, random, past)
     }
 
     pub(crate) fn session(
@@ -116,7 +123,7 @@ impl Connect {
 }
 
 /// A path that SQLite does not take for a URI or for a database in memory.
-fn plain(path: &Path) -> std::path::PathBuf {
+pub(super) fn plain(path: &Path) -> std::path::PathBuf {
     if path.is_absolute() {
         path.to_owned()
     } else {

@@ -9,6 +9,8 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use super::{Watchman, sql};
 use crate::{
     error::{OpenError, SqlFault},
+    given_out::{self, Noted},
+    options::Restored,
     session::Identity,
     statement::Statement,
 };
@@ -22,16 +24,25 @@ const NEWEST: i64 = 1;
 /// In SQLite's header, so that `file` and we can tell whose database it is: "kyLm".
 const APPLICATION: i64 = 0x6b79_4c6d;
 
-/// What the store was when it was opened.
+/// What is known of a database from outside of it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Past {
+    /// What is noted beside it.
+    pub(super) noted: Option<Noted>,
+    /// Whether it is declared to be a backup.
+    pub(super) restored: Option<Restored>,
+}
+
+/// Makes or migrates the database, and says who it is.
 pub(super) fn prepare(
     connection: &Connection,
     watchman: &Watchman,
     random: &dyn Random,
-    restored_above: Option<i64>,
+    past: Past,
 ) -> Result<Identity, OpenError> {
     let fault = |error: rusqlite::Error| watchman.fault(Statement::Migrate, &error);
     connection.execute_batch("BEGIN IMMEDIATE").map_err(fault)?;
-    let prepared = migrate(connection, watchman, random, restored_above);
+    let prepared = migrate(connection, watchman, random, past);
     let end = if prepared.is_ok() {
         "COMMIT"
     } else {
@@ -47,7 +58,7 @@ fn migrate(
     connection: &Connection,
     watchman: &Watchman,
     random: &dyn Random,
-    restored_above: Option<i64>,
+    past: Past,
 ) -> Result<Identity, OpenError> {
     let fault = |error: rusqlite::Error| watchman.fault(Statement::Migrate, &error);
     let found = version(connection, watchman)?;
@@ -59,18 +70,67 @@ fn migrate(
     }
     let stored = identity(connection).map_err(fault)?;
     let mut identity = stored.unwrap_or_else(|| draw(random));
-    if let Some(above) = restored_above {
+    let above = lost(connection, watchman, identity, past)?;
+    if let Some(above) = above {
         identity.incarnation = random.next();
         identity.raft_term += 1;
         start_above(connection, above).map_err(fault)?;
     }
-    if found != NEWEST || restored_above.is_some() {
+    if found != NEWEST || above.is_some() {
         connection
             .pragma_update(None, "application_id", APPLICATION)
             .map_err(fault)?;
         set_identity(connection, identity).map_err(fault)?;
     }
     Ok(identity)
+}
+
+/// Above which revision a restored database has to go on; `None` where nothing was lost.
+fn lost(
+    connection: &Connection,
+    watchman: &Watchman,
+    identity: Identity,
+    past: Past,
+) -> Result<Option<i64>, OpenError> {
+    let fault = |error: rusqlite::Error| watchman.fault(Statement::Migrate, &error);
+    let origin = watchman.origin.as_ref();
+    let file = || given_out::beside(&origin.path).display().to_string();
+    let read = "SELECT revision FROM marks";
+    let found: i64 = connection
+        .query_row(read, [], |row| row.get(0))
+        .map_err(fault)?;
+    if let Some(other) = past
+        .noted
+        .filter(|noted| noted.cluster_id != identity.cluster_id)
+    {
+        tracing::warn!(
+            store = %origin, was = other.cluster_id, is = identity.cluster_id,
+            "another database was here before, up to revision {}", other.revision
+        );
+    }
+    let ours = |noted: &Noted| noted.cluster_id == identity.cluster_id;
+    let noted = past.noted.filter(ours).map(|noted| noted.revision);
+    let Some(restored) = past.restored else {
+        return match noted {
+            Some(noted) if noted > found => Err(OpenError::Older {
+                origin: origin.clone(),
+                found,
+                noted,
+                file: file(),
+            }),
+            _ => Ok(None),
+        };
+    };
+    let Some(above) = noted.max(restored.above) else {
+        let (origin, file) = (origin.clone(), file());
+        return Err(OpenError::HowFar { origin, file });
+    };
+    if found >= noted.unwrap_or(0) && found > restored.above.unwrap_or(0) {
+        tracing::info!(store = %origin, found, "declared as restored, and above {above} already");
+        return Ok(None);
+    }
+    tracing::warn!(store = %origin, found, above, "restored: revisions go on above");
+    Ok(Some(above))
 }
 
 /// The version of the schema; 0 where there is none yet.

@@ -1,0 +1,119 @@
+//! `keyloom import` and `keyloom export`.
+
+use std::{path::PathBuf, process::ExitCode, sync::Arc};
+
+use anyhow::{Context as _, Result, ensure};
+use clap::Args;
+use keyloom_store::environment::{OsRandom, TokioDial};
+use keyloom_topology::TlsSpec;
+use tokio_util::sync::CancellationToken;
+
+use super::{say, serve::cancel_on_signal};
+use crate::{
+    app::Environment,
+    listen::TokioListen,
+    topology_file::EMBEDDED,
+    transfer::{self, End},
+};
+
+/// How an etcd is reached over TLS.
+#[derive(Debug, Args)]
+struct Tls {
+    /// The authorities that may have signed the etcd's certificate; the system's if not given
+    #[arg(long)]
+    ca_file: Option<PathBuf>,
+    /// The certificate to show to the etcd
+    #[arg(long, requires = "key_file")]
+    cert_file: Option<PathBuf>,
+    /// Its key
+    #[arg(long, requires = "cert_file")]
+    key_file: Option<PathBuf>,
+    /// Accept any certificate
+    #[arg(long)]
+    insecure_skip_tls_verify: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Import {
+    /// What is copied: an etcd, a kine, a Keyloom or a SQLite file, as `--endpoint` of `serve`
+    #[arg(long, value_name = "ENDPOINT")]
+    from: String,
+    /// The new database
+    #[arg(long, value_name = "sqlite://PATH", default_value = EMBEDDED)]
+    to: String,
+    #[command(flatten)]
+    tls: Tls,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Export {
+    /// What is copied; a SQLite file that a running Keyloom serves is copied through that one
+    #[arg(long, value_name = "ENDPOINT", default_value = EMBEDDED)]
+    from: String,
+    /// A plain etcd; it can only be written by puts, so that its revisions and versions are its own
+    #[arg(long, value_name = "ENDPOINT")]
+    to: String,
+    /// Write into an etcd that has keys or leases already: keys of the same name are replaced, all
+    /// others stay
+    #[arg(long)]
+    overwrite: bool,
+    #[command(flatten)]
+    tls: Tls,
+}
+
+impl Import {
+    pub(super) fn run(self) -> Result<ExitCode> {
+        let tls = self.tls.spec();
+        work(async move |environment| {
+            let from = End::parse(&self.from, tls).context("--from")?;
+            let to = End::parse(&self.to, None).context("--to")?;
+            let done = transfer::import(from, to, &environment).await?;
+            say(&done.to_string()).context("standard output")
+        })
+    }
+}
+
+impl Export {
+    pub(super) fn run(self) -> Result<ExitCode> {
+        let tls = self.tls.spec();
+        work(async move |environment| {
+            let from = End::parse(&self.from, tls.clone()).context("--from")?;
+            let to = End::parse(&self.to, tls).context("--to")?;
+            let done = transfer::export(from, to, self.overwrite, &environment).await?;
+            say(&done.to_string()).context("standard output")
+        })
+    }
+}
+
+/// Runs until it is done, or until a signal ends it; what was begun is tidied up.
+fn work(task: impl AsyncFnOnce(Environment) -> Result<()>) -> Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("starting the runtime")?;
+    runtime.block_on(async {
+        let stop = CancellationToken::new();
+        tokio::spawn(cancel_on_signal(stop.clone()));
+        let environment = Environment {
+            dial: Arc::new(TokioDial),
+            listen: Arc::new(TokioListen),
+            random: Arc::new(OsRandom),
+        };
+        let done = stop.run_until_cancelled(task(environment)).await;
+        ensure!(done.is_some(), "interrupted: nothing is finished");
+        done.unwrap_or(Ok(()))
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+impl Tls {
+    fn spec(&self) -> Option<TlsSpec> {
+        let spec = TlsSpec {
+            ca_file: self.ca_file.clone(),
+            cert_file: self.cert_file.clone(),
+            key_file: self.key_file.clone(),
+            skip_verify: self.insecure_skip_tls_verify,
+        };
+        (spec != TlsSpec::default()).then_some(spec)
+    }
+}

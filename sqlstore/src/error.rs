@@ -119,14 +119,14 @@ pub enum OpenError {
         owner: String,
     },
     /// The folder or the lock file beside the database cannot be used.
-    #[error("{origin}: {file}: {source}")]
+    #[error("{origin}: {file}: {why}")]
     File {
         /// Which.
         origin: Origin,
         /// Which file or folder.
         file: String,
         /// What the system says.
-        source: std::io::Error,
+        why: std::io::Error,
     },
     /// It was written by a newer program.
     #[error(
@@ -200,12 +200,12 @@ pub enum OpenError {
         what: &'static str,
     },
     /// The system gave no thread.
-    #[error("{origin}: no thread: {source}")]
+    #[error("{origin}: no thread: {why}")]
     Thread {
         /// Which.
         origin: Origin,
         /// What the system says.
-        source: std::io::Error,
+        why: std::io::Error,
     },
 }
 

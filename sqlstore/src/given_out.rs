@@ -45,10 +45,10 @@ impl GivenOut {
     /// Reads what is noted beside a database; the caller owns the database.
     pub(crate) fn open(origin: &Origin) -> Result<Self, OpenError> {
         let path = beside(&origin.path);
-        let failed = |source| OpenError::File {
+        let failed = |why| OpenError::File {
             origin: origin.clone(),
             file: path.display().to_string(),
-            source,
+            why,
         };
         let text = match fs::read(&path) {
             Ok(text) => text,

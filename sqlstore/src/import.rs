@@ -90,14 +90,14 @@ pub enum ImportError {
         kept: i64,
     },
     /// The files cannot be used.
-    #[error("{origin}: {file}: {source}")]
+    #[error("{origin}: {file}: {why}")]
     File {
         /// Which.
         origin: Origin,
         /// Which file or folder.
         file: String,
         /// What the system says.
-        source: io::Error,
+        why: io::Error,
     },
     /// The database cannot be made or owned.
     #[error(transparent)]
@@ -235,10 +235,10 @@ impl Importer {
         } = &self.files;
         let failed = |file: &Path| {
             let (origin, file) = (self.origin.as_ref().clone(), file.display().to_string());
-            move |source| ImportError::File {
+            move |why| ImportError::File {
                 origin,
                 file,
-                source,
+                why,
             }
         };
         sync(draft).map_err(failed(draft))?;

@@ -22,10 +22,10 @@ pub(crate) struct Ownership {
 /// Takes the database, or says who has it.
 pub(crate) fn own(origin: &Origin) -> Result<Ownership, OpenError> {
     let path = beside(&origin.path);
-    let failed = |source| OpenError::File {
+    let failed = |why| OpenError::File {
         origin: origin.clone(),
         file: path.display().to_string(),
-        source,
+        why,
     };
     let mut options = OpenOptions::new();
     let mut file = options
@@ -43,7 +43,7 @@ pub(crate) fn own(origin: &Origin) -> Result<Ownership, OpenError> {
                 owner: owner(file),
             });
         }
-        Err(TryLockError::Error(source)) => return Err(failed(source)),
+        Err(TryLockError::Error(why)) => return Err(failed(why)),
     }
     let note = format!("process {} (store {})\n", std::process::id(), origin.name);
     let written = file

@@ -57,9 +57,9 @@ pub(crate) fn start<S: Session>(
             };
             let thread = std::thread::Builder::new().name(format!("keyloom-{name}"));
             let handle = thread.spawn(move || reader.work());
-            handles.push(handle.map_err(|source| OpenError::Thread {
+            handles.push(handle.map_err(|why| OpenError::Thread {
                 origin: origin.as_ref().clone(),
-                source,
+                why,
             })?);
         }
         Ok::<_, OpenError>(tasks)

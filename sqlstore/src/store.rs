@@ -83,7 +83,7 @@ impl SqliteStore {
             Ok(opened) => opened,
             Err(join) => Err(OpenError::Thread {
                 origin,
-                source: std::io::Error::other(join),
+                why: std::io::Error::other(join),
             }),
         }
     }
@@ -203,10 +203,10 @@ pub(crate) fn make_folder(options: &SqliteOptions, origin: &Origin) -> Result<()
     let Some(folder) = folder.filter(|_| options.create) else {
         return Ok(());
     };
-    std::fs::create_dir_all(folder).map_err(|source| OpenError::File {
+    std::fs::create_dir_all(folder).map_err(|why| OpenError::File {
         origin: origin.clone(),
         file: folder.display().to_string(),
-        source,
+        why,
     })
 }
 
@@ -239,7 +239,7 @@ fn start(
         .name("keyloom-write".to_owned())
         .spawn(work);
     let origin = shared.origin.as_ref().clone();
-    let writer = thread.map_err(|source| OpenError::Thread { origin, source })?;
+    let writer = thread.map_err(|why| OpenError::Thread { origin, why })?;
     let held = Held {
         threads: handles,
         writer: Some(writer),

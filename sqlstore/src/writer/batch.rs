@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use super::{Asked, Writer};
 use crate::{
     census::Move,
-    error::{SqlFault, Stop},
+    error::{FaultKind, SqlFault, Stop},
     feed::Revision,
     kv::Changed,
     session::{Marks, Place, Session, Sql},
@@ -127,12 +127,22 @@ fn event(change: Changed) -> Event {
 impl<S: Session> Writer<S> {
     /// Runs requests that share a commit.
     pub(super) fn run(&mut self, asked: &[Asked]) -> Result<Answers, Lost> {
+        let before = self.marks;
         let outcome = self.try_run(asked);
         match &outcome {
             Ok(_) => self.shared.metrics.batches.observe(asked.len() as f64),
             Err(lost) => self.recover(lost.fault()),
         }
-        outcome
+        match outcome {
+            // The log had no room for all of it, the mark of the commit comes last, and a look at
+            // the database has not found it: it did not happen and never will.
+            Err(Lost::Commit(fault))
+                if fault.kind == FaultKind::Full && self.sound && self.marks == before =>
+            {
+                Err(Lost::Before(fault))
+            }
+            outcome => outcome,
+        }
     }
 
     /// Runs each request in a transaction of its own, so that one that the database cannot do

@@ -1,9 +1,9 @@
 //! Opening connections.
 
-use std::{path::Path, sync::Arc};
+use std::{fs, io::ErrorKind, path::Path, sync::Arc};
 
 use keyloom_store::environment::Random;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, config::DbConfig};
 
 use super::{
     Checkpointer, SqliteSession, Watchman,
@@ -39,12 +39,46 @@ impl Connect {
         random: &dyn Random,
         noted: Option<Noted>,
     ) -> Result<Identity, OpenError> {
+        self.look_first()?;
         let connection = self.open(Role::Writer)?;
         let past = Past {
             noted,
             restored: self.options.restored,
         };
         schema::prepare(&connection, &self.watchman, random, past)
+    }
+
+    /// Refuses what this program must not touch, before anything is changed: SQLite would make a
+    /// log beside it, of the same permissions, and switch its journal.
+    fn look_first(&self) -> Result<(), OpenError> {
+        let path = &self.options.path;
+        if fs::metadata(path).map_or(0, |file| file.len()) == 0 {
+            return Ok(());
+        }
+        if let Err(error) = fs::File::options().write(true).open(path) {
+            let kind = match error.kind() {
+                ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => FaultKind::ReadOnly,
+                _ => FaultKind::Io,
+            };
+            return Err(self.fault(kind, &error.to_string()).into());
+        }
+        let connection = self.watchman.timed(Statement::Open, || {
+            let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+            let connection = Connection::open_with_flags(plain(path), flags)?;
+            connection.busy_timeout(self.options.busy_timeout)?;
+            connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+            Ok(connection)
+        })?;
+        schema::version(&connection, &self.watchman).map(drop)
+    }
+
+    fn fault(&self, kind: FaultKind, text: &str) -> SqlFault {
+        SqlFault {
+            origin: self.watchman.origin.clone(),
+            kind,
+            statement: Statement::Open,
+            text: text.into(),
+        }
     }
 
     pub(crate) fn session(
@@ -73,12 +107,7 @@ impl Connect {
             .watchman
             .timed(Statement::Open, || self.connect(role))?;
         if role == Role::Writer && connection.is_readonly("main").unwrap_or(true) {
-            return Err(SqlFault {
-                origin: self.watchman.origin.clone(),
-                kind: FaultKind::ReadOnly,
-                statement: Statement::Open,
-                text: "the file may not be written".into(),
-            });
+            return Err(self.fault(FaultKind::ReadOnly, "the file may not be written"));
         }
         Ok(connection)
     }
@@ -97,8 +126,8 @@ impl Connect {
 
     fn configure(&self, connection: &Connection, role: Role) -> rusqlite::Result<()> {
         let options = &self.options;
-        if role == Role::Writer {
-            // Only has an effect on a database that has no table yet.
+        let count = |row: &rusqlite::Row<'_>| row.get::<_, i64>(0);
+        if role == Role::Writer && connection.query_row("PRAGMA page_count", [], count)? == 0 {
             connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
         }
         connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;

@@ -134,7 +134,7 @@ fn lost(
 }
 
 /// The version of the schema; 0 where there is none yet.
-fn version(connection: &Connection, watchman: &Watchman) -> Result<i64, OpenError> {
+pub(super) fn version(connection: &Connection, watchman: &Watchman) -> Result<i64, OpenError> {
     let fault = |error: rusqlite::Error| watchman.fault(Statement::Migrate, &error);
     let application: i64 = connection
         .pragma_query_value(None, "application_id", |row| row.get(0))

@@ -45,7 +45,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
         let began = Instant::now();
         let (clock, metrics) = (Arc::new(SystemClock), Metrics::default());
         let store = SqliteStore::open(options.clone(), clock, &metrics).await?;
-        println!("opened in {:?}: {} classes", began.elapsed(), store.usage().len());
+        println!(
+            "opened in {:?}: {} classes",
+            began.elapsed(),
+            store.usage().len()
+        );
         store.close().await;
     }
     Ok(())
@@ -55,7 +59,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
 fn key(number: i64) -> KeyValue {
     let revision = 2 + number.wrapping_mul(7_919) % 1_000;
     KeyValue {
-        key: format!("/registry/pods/namespace-{:03}/pod-{number:09}", number / 10_000).into(),
+        key: format!(
+            "/registry/pods/namespace-{:03}/pod-{number:09}",
+            number / 10_000
+        )
+        .into(),
         create_revision: revision,
         mod_revision: revision,
         version: 1,

@@ -235,11 +235,7 @@ impl Importer {
         } = &self.files;
         let failed = |file: &Path| {
             let (origin, file) = (self.origin.as_ref().clone(), file.display().to_string());
-            move |why| ImportError::File {
-                origin,
-                file,
-                why,
-            }
+            move |why| ImportError::File { origin, file, why }
         };
         sync(draft).map_err(failed(draft))?;
         // What an earlier database here gave out says nothing about this one.

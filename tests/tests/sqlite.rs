@@ -1,16 +1,24 @@
 //! SQLite files as stores, alone and among etcds: every answer equals that of one etcd.
 
-use keyloom_etcd_api::etcdserverpb::RangeRequest;
+use futures_util::StreamExt as _;
+use keyloom_etcd_api::{
+    etcdserverpb::{
+        LeaseGrantRequest, LeaseRevokeRequest, PutRequest, RangeRequest, WatchCreateRequest,
+        WatchRequest, watch_request::RequestUnion,
+    },
+    mvccpb::Event,
+};
 use keyloom_testkit::{
     Step,
     program::{Group, Settings},
 };
 use keyloom_tests::{
-    Duel, Etcd, Keyloom, Version,
+    Client, Duel, Etcd, Keyloom, Version,
     duel::{everyday_keys, grant_leases, steps},
     split::Split,
     topology::{Matcher, Topology},
 };
+use tokio::sync::watch;
 
 #[tokio::test]
 async fn alone_answers_are_equal() {
@@ -126,9 +134,9 @@ async fn usage_and_statements_are_shown() {
     // A lock of another program makes a statement slow.
     let other = rusqlite::Connection::open(home.path().join("a.db")).expect("the database");
     other.execute_batch("BEGIN IMMEDIATE").expect("the lock");
-    let put = Step::Put(keyloom_etcd_api::etcdserverpb::PutRequest {
+    let put = Step::Put(PutRequest {
         key: "a".into(),
-        ..Default::default()
+        ..PutRequest::default()
     });
     let refused = client.step(&put).await.expect_err("it is locked");
     assert!(
@@ -155,4 +163,142 @@ async fn usage_and_statements_are_shown() {
         log.contains("slow statement") && log.contains("statement=begin"),
         "{log}"
     );
+}
+
+/// Every event from a revision on, in the order of arrival, until there is one at `end`, which may
+/// be made known later. After a delete that had nothing to delete there is none: `end` is one of a
+/// put.
+async fn events(client: Client, from: i64, mut end: watch::Receiver<i64>) -> Vec<Event> {
+    let create = WatchCreateRequest {
+        key: "\0".into(),
+        range_end: "\0".into(),
+        start_revision: from,
+        prev_kv: true,
+        ..WatchCreateRequest::default()
+    };
+    let request = WatchRequest {
+        request_union: Some(RequestUnion::CreateRequest(create)),
+    };
+    // The requests' end would be the stream's end.
+    let requests = futures_util::stream::iter([request]).chain(futures_util::stream::pending());
+    let answers = client.watch().watch(requests).await.expect("a stream");
+    let mut answers = answers.into_inner();
+    let mut events: Vec<Event> = Vec::new();
+    loop {
+        let last = events.last().and_then(|event| event.kv.as_ref());
+        if last.is_some_and(|kv| kv.mod_revision >= *end.borrow_and_update()) {
+            return events;
+        }
+        tokio::select! {
+            answer = answers.message() => {
+                let answer = answer.expect("an answer").expect("more of them");
+                assert!(!answer.canceled, "{answer:?}");
+                events.extend(answer.events);
+            }
+            changed = end.changed() => changed.expect("its sender lives"),
+        }
+    }
+}
+
+fn known(end: i64) -> watch::Receiver<i64> {
+    let (tell, told) = watch::channel(end);
+    // Never told anything else.
+    std::mem::forget(tell);
+    told
+}
+
+/// What watches deliver while it is written, afterwards and after a restart is what those of an
+/// etcd deliver.
+#[tokio::test]
+async fn watches_deliver_what_those_of_an_etcd_deliver() {
+    let reference = Etcd::start(Version::V36).await;
+    let mut keyloom = Keyloom::alone().await;
+    let (theirs, ours) = (reference.client(), keyloom.client());
+    let mut settings = Settings::new(everyday_keys());
+    settings.leases = grant_leases(&[&theirs, &ours]).await;
+    settings.compactions = false;
+    let mut duel = Duel::new(305, settings, theirs.clone(), ours.clone());
+    let (tell, told) = watch::channel(i64::MAX);
+    let live = [&theirs, &ours].map(|client| tokio::spawn(events(client.clone(), 2, told.clone())));
+    duel.run(steps(3_000)).await;
+    let revoked = LeaseRevokeRequest { id: 7_002 };
+    for client in [&theirs, &ours] {
+        client
+            .lease()
+            .lease_revoke(revoked)
+            .await
+            .expect("a revoke");
+    }
+    let head = theirs.put("last", "").await;
+    assert_eq!(ours.put("last", "").await, head);
+    tell.send(head).expect("they watch");
+    let [expected, found] = live;
+    let (expected, found) = (
+        expected.await.expect("a watch"),
+        found.await.expect("a watch"),
+    );
+    assert!(found == expected, "live");
+    assert!(events(ours, 2, known(head)).await == expected, "afterwards");
+    assert!(keyloom.terminate().await.success());
+    keyloom.start_again().await;
+    let middle = head / 2;
+    let is_later = |event: &&Event| {
+        event
+            .kv
+            .as_ref()
+            .is_some_and(|kv| kv.mod_revision >= middle)
+    };
+    let later: Vec<_> = expected.iter().filter(is_later).cloned().collect();
+    let found = events(keyloom.client(), middle, known(head)).await;
+    assert!(found == later, "after a restart");
+}
+
+/// Leases end as those of an etcd do: one revision for each, and a DELETE with what was there. One
+/// whose end comes while nobody serves ends when somebody does again.
+#[tokio::test]
+async fn leases_end_as_those_of_an_etcd_do() {
+    let reference = Etcd::start(Version::V36).await;
+    let mut keyloom = Keyloom::alone().await;
+    let mut ended = Vec::new();
+    for client in [reference.client(), keyloom.client()] {
+        lease_with_keys(&client, 2, 5).await;
+        ended.push(events(client, 5, known(5)).await);
+    }
+    let deleted = |events: &[Event]| -> Vec<_> {
+        let mut keys: Vec<_> = events
+            .iter()
+            .map(|event| (event.clone().kv, event.clone().prev_kv, event.r#type))
+            .collect();
+        // Their order within the revision is nobody's promise.
+        keys.sort_by(|(a, ..), (b, ..)| {
+            a.as_ref()
+                .map(|kv| &kv.key)
+                .cmp(&b.as_ref().map(|kv| &kv.key))
+        });
+        keys
+    };
+    assert_eq!(ended[0].len(), 3);
+    assert_eq!(deleted(&ended[1]), deleted(&ended[0]));
+
+    lease_with_keys(&keyloom.client(), 3, 6).await;
+    keyloom.kill().await;
+    keyloom.start_again().await;
+    let again = events(keyloom.client(), 9, known(9)).await;
+    assert_eq!(again.len(), 3);
+    assert_eq!(keyloom.client().get("/leased/0").await, None);
+}
+
+/// Grants a lease and hangs three keys on it, one revision each.
+async fn lease_with_keys(client: &Client, ttl: i64, id: i64) {
+    let grant = LeaseGrantRequest { ttl, id };
+    client.lease().lease_grant(grant).await.expect("a lease");
+    for number in 0..3 {
+        let put = PutRequest {
+            key: format!("/leased/{number}").into(),
+            value: "held".into(),
+            lease: id,
+            ..PutRequest::default()
+        };
+        client.kv().put(put).await.expect("a write");
+    }
 }

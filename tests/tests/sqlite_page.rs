@@ -29,7 +29,10 @@ fn shell(command: &str, folder: &Path) -> String {
         path = longer;
     }
     let mut shell = Command::new("sh");
-    shell.args(["-c", command]).current_dir(folder).env("PATH", path);
+    shell
+        .args(["-c", command])
+        .current_dir(folder)
+        .env("PATH", path);
     let output = shell.output().expect("every system has a shell");
     let complaint = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command}: {complaint}");
@@ -41,7 +44,10 @@ async fn every_command_of_the_page_does_what_it_says() {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/sqlite.md");
     let page = fs::read_to_string(page).expect("the page");
     let etcds = Etcd::start_all([Version::V36; 2]).await;
-    etcds[0].client().put("/registry/pods/default/old", "from the etcd").await;
+    etcds[0]
+        .client()
+        .put("/registry/pods/default/old", "from the etcd")
+        .await;
     let home = tempfile::tempdir().expect("a temporary folder");
     let folder = home.path().to_owned();
     let mut keyloom: Option<Keyloom> = None;
@@ -81,7 +87,16 @@ async fn every_command_of_the_page_does_what_it_says() {
     let copied = etcds[1].client().get("/registry/pods/default/old").await;
     assert_eq!(copied.expect("the key").value, "from the etcd");
     let last = printed.last().expect("a command");
-    assert_eq!(last, "/registry/pods/default/web\none\n", "the backup's value");
-    assert!(printed.iter().any(|text| text.starts_with("imported ")), "{printed:?}");
-    assert!(printed.iter().any(|text| text.starts_with("exported ")), "{printed:?}");
+    assert_eq!(
+        last, "/registry/pods/default/web\none\n",
+        "the backup's value"
+    );
+    assert!(
+        printed.iter().any(|text| text.starts_with("imported ")),
+        "{printed:?}"
+    );
+    assert!(
+        printed.iter().any(|text| text.starts_with("exported ")),
+        "{printed:?}"
+    );
 }

@@ -60,21 +60,15 @@ struct Tight {
 }
 
 impl Tight {
+    /// On a real disk where the system lets a test have one.
     async fn start() -> Self {
-        let home = tempfile::tempdir().expect("a temporary folder");
         if !may_mount() {
-            println!("no file system of one's own here: the database's size is limited instead");
-            let limited = ["--endpoint", "sqlite://./keyloom.db?_max_page_count=1500"];
-            let mut keyloom = Keyloom::launch_in(home, &[], &limited);
-            keyloom.ready().await;
-            return Self {
-                keyloom,
-                ballast: None,
-            };
+            return Self::limited().await;
         }
+        let home = tempfile::tempdir().expect("a temporary folder");
         let disk = home.path().join("disk");
         fs::create_dir(&disk).expect("the folder is the test's own");
-        let mount = "mount -t tmpfs -o size=12m tmpfs disk && \\
+        let mount = "mount -t tmpfs -o size=12m tmpfs disk && \
              dd if=/dev/zero of=disk/ballast bs=1M count=4 status=none && exec \"$@\"";
         let by = [
             "unshare",
@@ -99,6 +93,17 @@ impl Tight {
         }
     }
 
+    async fn limited() -> Self {
+        let home = tempfile::tempdir().expect("a temporary folder");
+        let limited = ["--endpoint", "sqlite://./keyloom.db?_max_page_count=1500"];
+        let mut keyloom = Keyloom::launch_in(home, &[], &limited);
+        keyloom.ready().await;
+        Self {
+            keyloom,
+            ballast: None,
+        }
+    }
+
     fn make_room(&mut self) {
         if let Some(ballast) = &self.ballast {
             fs::remove_file(ballast).expect("the ballast");
@@ -108,7 +113,15 @@ impl Tight {
 
 #[tokio::test]
 async fn a_full_disk_is_told_and_mended() {
-    let mut tight = Tight::start().await;
+    fill_and_mend(Tight::start().await).await;
+}
+
+#[tokio::test]
+async fn a_database_at_its_limit_is_told_and_mended() {
+    fill_and_mend(Tight::limited().await).await;
+}
+
+async fn fill_and_mend(mut tight: Tight) {
     let client = tight.keyloom.client();
     let mut written = 0;
     let refused = loop {
@@ -227,7 +240,11 @@ async fn a_file_that_may_not_be_written_is_told_and_mended() {
     let log = keyloom.log();
     let last = log.lines().last().unwrap_or_default();
     assert!(!status.success(), "{log}");
-    assert!(last.contains("store default (./keyloom.db)"), "{last}");
+    assert!(
+        last.contains("store default (./keyloom.db): ./keyloom.db.lock: "),
+        "{last}"
+    );
+    assert_eq!(last.matches("denied").count(), 1, "{last}");
 
     keyloom.start_again().await;
     let client = keyloom.client();

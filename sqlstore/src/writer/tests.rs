@@ -228,6 +228,34 @@ fn a_commit_that_fails_is_unknown_to_all_of_its_batch() {
     }
 }
 
+/// A log that has no room for the mark of the commit has no commit.
+#[test]
+fn a_commit_without_space_is_refused_unless_it_is_there() {
+    for (when, expected, there) in [
+        (When::Instead, Code::ResourceExhausted, 0),
+        (When::After, Code::Unknown, 1),
+    ] {
+        let mut bench = bench();
+        let full = ffi::SQLITE_FULL;
+        bench.injected.fail(Statement::Commit, when, full, 0);
+        assert_eq!(code(&bench.ask(vec![put("a")])[0]), expected);
+        assert_eq!(bench.keys().len(), there);
+        let head = bench.shared.feed.head();
+        assert_eq!(code(&bench.ask(vec![put("b")])[0]), Code::Ok);
+        assert_eq!(bench.shared.feed.head(), head + 1);
+        bench.check();
+    }
+    // What is too large together may fit one by one.
+    let mut bench = bench();
+    let full = ffi::SQLITE_FULL;
+    bench
+        .injected
+        .fail(Statement::Commit, When::Instead, full, 0);
+    let answers = bench.ask(vec![put("a"), put("b")]);
+    assert!(answers.iter().all(|answer| code(answer) == Code::Ok));
+    bench.check();
+}
+
 #[test]
 fn what_one_request_finds_no_space_for_does_not_take_the_others() {
     let mut bench = bench();

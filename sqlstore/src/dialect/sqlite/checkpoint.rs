@@ -92,7 +92,7 @@ impl Checkpointer {
         std::thread::Builder::new()
             .name("keyloom-checkpoint".to_owned())
             .spawn(move || this.work(&connection, &watchman))
-            .map_err(|source| OpenError::Thread { origin, source })
+            .map_err(|why| OpenError::Thread { origin, why })
     }
 
     pub(crate) fn stop(&self) {

@@ -140,8 +140,17 @@ impl SqliteOptions {
             },
             // One writer and locks taken at once is how this store works anyway; a cache shared
             // between connections would make readers wait for the writer. Every statement is
-            // kept prepared.
-            ("_txlock" | "cache" | "_stmt_cache_size", _) | ("mode", "rwc") => {}
+            // kept prepared. Nothing is rewritten at start, and checkpoints make nobody wait.
+            (
+                "_txlock"
+                | "cache"
+                | "_stmt_cache_size"
+                | "_kine_disable_startup_vacuum"
+                | "_kine_disable_compact_wal_checkpoint"
+                | "_kine_disable_wal_autocheckpoint",
+                _,
+            )
+            | ("mode", "rwc") => {}
             ("mode", "rw") => self.create = false,
             ("mode", _) => return refused("the store must be able to write to a file"),
             _ => return refused("unknown"),
@@ -199,6 +208,9 @@ mod tests {
             ("_synchronous", "NORMAL"),
             ("_cache_size", "-2000"),
             ("_stmt_cache_size", "20"),
+            ("_kine_disable_startup_vacuum", ""),
+            ("_kine_disable_compact_wal_checkpoint", ""),
+            ("_kine_disable_wal_autocheckpoint", ""),
             ("_max_page_count", "1000"),
         ])
         .unwrap();

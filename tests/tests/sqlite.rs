@@ -114,7 +114,12 @@ async fn only_files_answer_as_one_etcd() {
 #[tokio::test]
 async fn usage_and_statements_are_shown() {
     let home = tempfile::tempdir().expect("a temporary folder");
-    let endpoint = format!("sqlite://{}/a.db?_busy_timeout=300", home.path().display());
+    // As kine's examples say it.
+    let endpoint = format!(
+        "sqlite://{}/a.db?_journal=WAL&cache=shared&_busy_timeout=300&_txlock=immediate\
+         &_kine_disable_startup_vacuum",
+        home.path().display()
+    );
     let keyloom = Keyloom::in_front_of(&endpoint).await;
     let client = keyloom.client();
     client.put("/registry/pods/default/web", "12345").await;

@@ -445,6 +445,11 @@ fn secrets_are_used_and_never_shown() {
             "sqlite://./db/shirts.db?_journal_mode=WAL&cache=shared",
             "",
         ),
+        (
+            "sqlite:///var/lib/kine/db/state.db?_journal=WAL&_kine_disable_startup_vacuum",
+            "sqlite:///var/lib/kine/db/state.db?_journal_mode=WAL&_kine_disable_startup_vacuum=",
+            "",
+        ),
         ("postgresql://h", "postgres://h:5432/", ""),
         (
             "mysql://root:p@unix(/run/my.sock)/d",

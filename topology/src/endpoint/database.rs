@@ -67,6 +67,10 @@ const SQLITE: &[Argument] = &[
     argument("_cache_size", Values::Number),
     argument("_stmt_cache_size", Values::Number),
     argument("_max_page_count", Values::Number),
+    // Kine's own; given without a value.
+    argument("_kine_disable_startup_vacuum", Values::Any),
+    argument("_kine_disable_compact_wal_checkpoint", Values::Any),
+    argument("_kine_disable_wal_autocheckpoint", Values::Any),
     argument("cache", Values::OneOf(&["shared", "private"])),
     argument("mode", Values::OneOf(&["ro", "rw", "rwc", "memory"])),
 ];

@@ -60,8 +60,6 @@ struct Pair {
     told: WatchLog,
     tested: Stream,
     got: WatchLog,
-    /// A progress request that was not answered yet.
-    asked: bool,
 }
 
 struct Run {
@@ -123,7 +121,6 @@ impl Run {
                 told: WatchLog::new(Headers::Any),
                 tested: self.keyloom.open_watch().await,
                 got: WatchLog::new(headers),
-                asked: false,
             });
         }
     }

@@ -6,6 +6,7 @@
 
 mod check;
 mod error;
+pub mod framing;
 mod key_range;
 mod raw_codec;
 mod rpc;

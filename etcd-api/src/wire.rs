@@ -5,6 +5,8 @@
 
 use bytes::Bytes;
 
+use crate::framing::Pieces;
+
 mod answer;
 mod edit;
 mod header;
@@ -143,6 +145,23 @@ pub fn rewrite(
     with: &mut impl Rewrite,
 ) -> Result<Bytes, WireError> {
     rewrite::rewrite(schema::of(message), encoded, with)
+}
+
+/// Rewrites the header of a response, and nothing else of it: for those whose every other field stays
+/// as it is. What follows the header is not read, so it does not matter in how many pieces it comes.
+///
+/// # Errors
+/// Where the response is malformed, as far as it is read.
+pub fn rewrite_header(response: Pieces, with: &mut impl Rewrite) -> Result<Pieces, WireError> {
+    let Some((head, remainder)) = rewrite::rewrite_head(&response.first, with)? else {
+        let whole = rewrite(Message::CompactionResponse, &response.into_bytes(), with)?;
+        return Ok(whole.into());
+    };
+    let remainder = Some(remainder).filter(|remainder| !remainder.is_empty());
+    Ok(Pieces {
+        first: head,
+        rest: remainder.into_iter().chain(response.rest).collect(),
+    })
 }
 
 #[cfg(test)]

@@ -140,7 +140,8 @@ impl Instance {
         Ok(self
             .services
             .unary(rpc, message, Context::until(deadline))
-            .await?)
+            .await?
+            .into_bytes())
     }
 
     /// Tells clients of the member list where to come.

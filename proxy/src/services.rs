@@ -29,7 +29,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use keyloom_etcd_api::{EtcdError, Rpc};
+use keyloom_etcd_api::{EtcdError, Rpc, framing::Pieces};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -149,7 +149,7 @@ impl Services {
         rpc: Rpc,
         message: Bytes,
         context: Context,
-    ) -> Result<Bytes, Failure> {
+    ) -> Result<Pieces, Failure> {
         loop {
             let world = self.world.load_full();
             match self.answer(&world, rpc, message.clone(), context).await {
@@ -166,10 +166,10 @@ impl Services {
         rpc: Rpc,
         message: Bytes,
         context: Context,
-    ) -> Result<Bytes, Failure> {
+    ) -> Result<Pieces, Failure> {
         match rpc {
-            Rpc::MemberList => self.member_list().await,
-            Rpc::Status => self.status(world, context).await,
+            Rpc::MemberList => self.member_list().await.map(Pieces::from),
+            Rpc::Status => self.status(world, context).await.map(Pieces::from),
             _ => match &*world.order {
                 Order::Native => self.pass(world, rpc, message, context).await,
                 Order::Merged(order) => {
@@ -184,7 +184,7 @@ impl Services {
                     };
                     let answer = call.unary(rpc, message).await?;
                     context.until_may_leave(&world.order).await?;
-                    Ok(answer)
+                    Ok(answer.into())
                 }
             },
         }

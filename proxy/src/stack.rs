@@ -1,7 +1,6 @@
 //! The layers that every call passes, outermost first.
 
 mod observe;
-mod oversized;
 mod dispatch;
 mod unary;
 mod stream;
@@ -20,8 +19,6 @@ pub(crate) fn stack(services: Arc<Services>, extras: Extras, metrics: Arc<Metric
     let stack = ServiceBuilder::new()
         // A span, a count and a duration for each call, whatever becomes of it.
         .layer(observe::Observe::new(metrics))
-        // A request above the limit gets the error that etcd's server gives it.
-        .layer(tower::layer::layer_fn(oversized::Oversized::new))
         // gRPC by path; probes over HTTP/1.
         .service(dispatch::Dispatch::new(services, extras));
     crate::listen::erase(stack)

@@ -1,5 +1,6 @@
 //! One answer from the parts of a range.
 
+use bytes::Bytes;
 use keyloom_etcd_api::{etcdserverpb::RangeRequest, wire::RawKv};
 
 use crate::{
@@ -16,6 +17,25 @@ pub struct Joined {
     /// The keys in the range, whatever the limit and the filters. Only as good as the parts':
     /// those that were read without a count add nothing.
     pub count: i64,
+}
+
+/// Leaves out the keys that [`join`] would leave out for the limit, where the order of keys alone says
+/// which: what follows is then done for the others only. Revisions are not looked at.
+pub fn trim(parts: &mut [PartAnswer], query: &RangeRequest) {
+    let Some(limit) = sort::limit(query).filter(|_| Order::of(query).cuts_by_key()) else {
+        return;
+    };
+    let all = parts.iter().flat_map(|part| &part.kvs);
+    let mut keys: Vec<&Bytes> = all.map(|kv| &kv.key).collect();
+    if keys.len() <= limit {
+        return;
+    }
+    // One more than the limit stays, which shows that there is more.
+    let (_, first_out, _) = keys.select_nth_unstable(limit);
+    let first_out = Bytes::clone(first_out);
+    for part in parts {
+        part.kvs.retain(|kv| kv.key <= first_out);
+    }
 }
 
 /// Joins the parts of a range as etcd would have answered it from one store.

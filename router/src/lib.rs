@@ -25,7 +25,7 @@ mod shadow;
 mod sort;
 
 pub use delete::{DeleteError, PartDelete, PartDeleted};
-pub use join::{Joined, join};
+pub use join::{Joined, join, trim};
 pub use plan::{
     DeletePlan, RangePlan, Refused, TxnPlan, plan_delete, plan_put, plan_range, plan_txn,
 };

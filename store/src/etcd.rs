@@ -8,14 +8,14 @@
 //! | given a token, and a new one where it is refused | `session.rs` |
 //! | round the endpoints, as often as is safe | `call.rs`, `tour.rs`, `fault.rs` |
 //! | one try at one endpoint, on a connection of its lane | `endpoint.rs`, `slot.rs`, `connector.rs` |
-//! | the answer put together | `answer.rs`, `framing.rs`, `status.rs` |
+//! | the answer put together | `answer.rs`, `status.rs` |
 //!
 //! `store.rs` holds what the calls share. Beside it `prober.rs` looks after endpoints in trouble, and `stream.rs` opens streams.
 //!
 //! What is promised: a write is sent again only where it is certain that the store has not seen
 //! it whole (`fault.rs` says when that is), and every status that the store sent reaches the
-//! caller with its code, text and details. gRPC's framing is done here and not by tonic's client:
-//! see `framing.rs` for why.
+//! caller with its code, text and details. HTTP/2 is h2's, without hyper or tonic
+//! above it: see `etcd-api/src/framing.rs` for why, and a call costs no task and no channel.
 
 mod answer;
 mod backoff;
@@ -25,7 +25,6 @@ mod config;
 mod connector;
 mod endpoint;
 mod fault;
-mod framing;
 mod health;
 mod prober;
 mod session;
@@ -45,7 +44,7 @@ use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use keyloom_etcd_api::Rpc;
+use keyloom_etcd_api::{Rpc, framing::Pieces};
 
 pub use config::{ConfigError, Connections, Credentials, EtcdEndpoint, EtcdStoreConfig, Limits};
 pub use health::{EndpointHealth, EndpointState};
@@ -120,6 +119,11 @@ impl fmt::Debug for EtcdStore {
 
 impl Store for EtcdStore {
     fn call(&self, call: Call) -> BoxFuture<'static, Result<Bytes, CallError>> {
+        let core = Arc::clone(&self.core);
+        Box::pin(async move { call::call(&core, call).await.map(Pieces::into_bytes) })
+    }
+
+    fn call_in_pieces(&self, call: Call) -> BoxFuture<'static, Result<Pieces, CallError>> {
         let core = Arc::clone(&self.core);
         Box::pin(async move { call::call(&core, call).await })
     }

@@ -6,7 +6,7 @@ use std::fmt;
 
 use bytes::Bytes;
 use futures_util::{future::BoxFuture, stream::BoxStream};
-use keyloom_etcd_api::Rpc;
+use keyloom_etcd_api::{Rpc, framing::Pieces};
 use tokio::time::Instant;
 use tonic::Status;
 
@@ -69,6 +69,12 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// [`CallError`] says whether the call may have taken effect.
     fn call(&self, call: Call) -> BoxFuture<'static, Result<Bytes, CallError>>;
+
+    /// As [`Store::call`], for answers that are long and handed on as they are.
+    fn call_in_pieces(&self, call: Call) -> BoxFuture<'static, Result<Pieces, CallError>> {
+        let answer = self.call(call);
+        Box::pin(async move { answer.await.map(Pieces::from) })
+    }
 
     /// Opens a streaming call ([`Rpc::Watch`], [`Rpc::LeaseKeepAlive`], [`Rpc::Snapshot`]).
     /// Dropping the answers ends it. It is open before its first answer, and may be opened before

@@ -26,6 +26,14 @@ pub fn peek_header(response: &Bytes) -> Result<Option<Header>, WireError> {
     Ok(None)
 }
 
+/// Where the header ends, if it is the first field and all there.
+pub(super) fn end_of(beginning: &Bytes) -> Option<usize> {
+    let mut reader = Reader::new(beginning);
+    let first = reader.next().ok().flatten()?;
+    first.content().ok()?;
+    (first.number == 1).then_some(first.end)
+}
+
 /// The header that `reader` stands at.
 pub(super) fn read(reader: Reader<'_>) -> Result<Header, WireError> {
     Found::read(reader).map(|found| found.header())

@@ -3,11 +3,11 @@
 use bytes::Bytes;
 
 use super::{
-    Comparison, Place, Rewrite, WireError,
+    Comparison, Message, Place, Rewrite, WireError,
     edit::{Edit, Edits, Frame},
     header,
     read::{Field, Reader},
-    schema::{Action, Schema},
+    schema::{self, Action, Schema},
 };
 
 pub(super) fn rewrite(
@@ -21,6 +21,20 @@ pub(super) fn rewrite(
     };
     walk.message(schema, Reader::new(encoded), None)?;
     walk.edits.apply(encoded)
+}
+
+/// The header of a response is its first field: the beginning of `encoded` up to its end with the
+/// header replaced, and what follows it. `None` where the header is not all there.
+pub(super) fn rewrite_head(
+    encoded: &Bytes,
+    with: &mut impl Rewrite,
+) -> Result<Option<(Bytes, Bytes)>, WireError> {
+    let Some(end) = header::end_of(encoded) else {
+        return Ok(None);
+    };
+    let head = encoded.slice(..end);
+    let head = rewrite(schema::of(Message::CompactionResponse), &head, with)?;
+    Ok(Some((head, encoded.slice(end..))))
 }
 
 struct Walk<'w, R> {

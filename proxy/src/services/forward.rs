@@ -4,10 +4,11 @@ use bytes::Bytes;
 use keyloom_etcd_api::{
     Rpc,
     etcdserverpb::RangeRequest,
+    framing::Pieces,
     wire::{self, Header, Message, WireError},
 };
 use keyloom_ledger::{StoreRev, StoreSlot};
-use keyloom_store::{Call, Lane};
+use keyloom_store::{Call, CallError, Lane};
 use keyloom_topology::StoreIndex;
 use prost::Message as _;
 
@@ -68,7 +69,7 @@ impl Services {
         rpc: Rpc,
         message: Bytes,
         context: Context,
-    ) -> Result<Bytes, Failure> {
+    ) -> Result<Pieces, Failure> {
         let (Some(answers), Some(member)) = (answer_of(rpc), world.default_member()) else {
             return Err(Failure::Unimplemented(rpc.name()));
         };
@@ -80,13 +81,24 @@ impl Services {
             Rpc::Range => None,
             _ => Some(self.gate.enter(world, member, |_| false).await?),
         };
-        let answer = send(member, manner, message, context).await?;
+        let answer = member
+            .store
+            .call_in_pieces(call_of(manner, message, context))
+            .await
+            .map_err(|error| unanswered(member, error))?;
         // What was read may be newer than the order that began meanwhile.
         if world.validity.is_replaced() && manner.reads {
             return Err(Superseded.into());
         }
-        wire::rewrite(answers, &answer, &mut Native(&self.identity))
-            .map_err(|error| unreadable(member, error))
+        let mut native = Native(&self.identity);
+        let answer = match answers {
+            // Headers within.
+            Message::TxnResponse => {
+                wire::rewrite(answers, &answer.into_bytes(), &mut native).map(Pieces::from)
+            }
+            _ => wire::rewrite_header(answer, &mut native),
+        };
+        answer.map_err(|error| unreadable(member, error))
     }
 }
 
@@ -217,21 +229,28 @@ pub(super) async fn send(
     message: Bytes,
     context: Context,
 ) -> Result<Bytes, Failure> {
-    let call = Call {
+    member
+        .store
+        .call(call_of(manner, message, context))
+        .await
+        .map_err(|error| unanswered(member, error))
+}
+
+fn call_of(manner: Manner, message: Bytes, context: Context) -> Call {
+    Call {
         rpc: manner.rpc,
         message,
         lane: manner.lane,
         deadline: context.deadline,
         idempotent: manner.reads,
-    };
-    member
-        .store
-        .call(call)
-        .await
-        .map_err(|error| Failure::Store {
-            store: member.name.clone(),
-            error,
-        })
+    }
+}
+
+fn unanswered(member: &Member, error: CallError) -> Failure {
+    Failure::Store {
+        store: member.name.clone(),
+        error,
+    }
 }
 
 /// A store's revision that the ledger does not know cannot be sent to a client.

@@ -7,7 +7,7 @@ use keyloom_etcd_api::{
     wire::{Place, RawKv, Rewrite, encode_range_answer},
 };
 use keyloom_ledger::StoreRev;
-use keyloom_router::{Joined, PartAnswer, PartRead, ReadError, join};
+use keyloom_router::{Joined, PartAnswer, PartRead, ReadError, join, trim};
 use keyloom_store::Lane;
 use keyloom_topology::Part;
 
@@ -65,7 +65,8 @@ impl Request<'_> {
         Ok(cut)
     }
 
-    /// Reads every part at its revision in the cut, all at once, and joins what they hold.
+    /// Reads every part at its revision in the cut, all at once, and joins what they hold. Only keys
+    /// that are in the answer are given their unified revisions.
     pub(super) async fn read_at(
         self,
         cut: &Snapshot,
@@ -83,8 +84,10 @@ impl Request<'_> {
         let reads = parts
             .into_iter()
             .map(|part| self.read_part(cut, request, part, want_count));
-        let answers = try_join_all(reads).await?;
-        let mut joined = join(answers, request);
+        let mut answers = try_join_all(reads).await?;
+        trim(&mut answers, request);
+        let answers = answers.into_iter().map(|part| self.unified(part));
+        let mut joined = join(answers.collect::<Result<_, _>>()?, request);
         if let Some(count) = known {
             joined.count = count;
         }
@@ -118,8 +121,7 @@ impl Request<'_> {
             read.take(&answer, &self.world.topology)
                 .map_err(|error| nonsense(member, &error))?;
         }
-        let part = read.finish().map_err(|error| nonsense(member, &error))?;
-        self.unified(member, part)
+        read.finish().map_err(|error| nonsense(member, &error))
     }
 
     /// The request with the revisions of one store.
@@ -158,7 +160,8 @@ impl Request<'_> {
     }
 
     /// Gives the keys of a part their unified revisions.
-    fn unified(self, member: &Member, mut part: PartAnswer) -> Result<PartAnswer, Failure> {
+    fn unified(self, mut part: PartAnswer) -> Result<PartAnswer, Failure> {
+        let member = self.member(part.store)?;
         let mut outward = Outward::keys(self.order, &self.services.identity, member.slot);
         for kv in &mut part.kvs {
             let unified = kv.rewritten(&mut outward).and_then(RawKv::parse);

@@ -21,7 +21,6 @@ use crate::services::Services;
 type Extra = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
 
 /// gRPC's own services beside etcd's.
-#[derive(Clone)]
 pub(crate) struct Extras {
     health: Extra,
     reflection: Extra,
@@ -68,12 +67,16 @@ impl Extras {
 #[derive(Clone, Debug)]
 pub(super) struct Dispatch {
     services: Arc<Services>,
-    extras: Extras,
+    /// Shared: the stack is cloned for every call.
+    extras: Arc<Extras>,
 }
 
 impl Dispatch {
     pub(super) fn new(services: Arc<Services>, extras: Extras) -> Self {
-        Self { services, extras }
+        Self {
+            services,
+            extras: Arc::new(extras),
+        }
     }
 }
 
@@ -92,7 +95,7 @@ impl Service<Request<Incoming>> for Dispatch {
             let services = Arc::clone(&self.services);
             return Box::pin(async move {
                 Ok(match rpc.shape() {
-                    Shape::Unary => unary::answer(services, rpc, request).await,
+                    Shape::Unary => unary::answer(&services, rpc, request).await,
                     _ => stream::answer(services, rpc, request).await,
                 })
             });

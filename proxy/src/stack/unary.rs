@@ -1,18 +1,23 @@
-//! A unary call: framing by tonic, messages as bytes.
+//! A unary call: one message in, one out, both as bytes.
+//!
+//! Framed here and not by tonic, which copies both and clones the services for it.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    pin::Pin,
+    task::{Context as Poller, Poll},
+    time::Duration,
+};
 
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
-use http::{HeaderMap, Request, Response};
-use hyper::body::Incoming;
-use keyloom_etcd_api::{RawCodec, Rpc};
-use tokio::time::{Instant, timeout_at};
-use tonic::{
-    Status,
-    body::Body,
-    server::{Grpc, UnaryService},
+use http::{HeaderMap, HeaderValue, Request, Response, header::CONTENT_TYPE};
+use http_body_util::BodyExt as _;
+use hyper::body::{Frame, Incoming};
+use keyloom_etcd_api::{
+    Rpc,
+    framing::{Assembler, FramingError, Pieces},
 };
+use tokio::time::{Instant, timeout_at};
+use tonic::{Status, body::Body};
 
 use crate::services::{Context, Services};
 
@@ -20,29 +25,12 @@ use crate::services::{Context, Services};
 /// (`grpcOverheadBytes` in `server/etcdserver/api/v3rpc/grpc.go`).
 pub(super) const MAX_REQUEST: usize = 1536 * 1024 + 512 * 1024;
 
-struct Call {
-    services: Arc<Services>,
-    rpc: Rpc,
-    context: Context,
-}
-
-impl UnaryService<Bytes> for Call {
-    type Response = Bytes;
-    type Future = BoxFuture<'static, Result<tonic::Response<Bytes>, Status>>;
-
-    fn call(&mut self, request: tonic::Request<Bytes>) -> Self::Future {
-        let services = Arc::clone(&self.services);
-        let (rpc, context) = (self.rpc, self.context);
-        Box::pin(async move {
-            let answer = services.unary(rpc, request.into_inner(), context).await?;
-            Ok(tonic::Response::new(answer))
-        })
-    }
-}
+/// What is copied of an answer to put it behind its prefix: with it, a frame of HTTP/2.
+const FIRST_FRAME: usize = (16 << 10) - 5;
 
 /// Answers one call.
 pub(super) async fn answer(
-    services: Arc<Services>,
+    services: &Services,
     rpc: Rpc,
     request: Request<Incoming>,
 ) -> Response<Body> {
@@ -50,22 +38,24 @@ pub(super) async fn answer(
         deadline: deadline_of(request.headers()),
         needs_leader: needs_leader(request.headers()),
     };
-    let mut grpc = Grpc::new(RawCodec)
-        .max_decoding_message_size(MAX_REQUEST)
-        .max_encoding_message_size(usize::MAX);
-    let answer = grpc.unary(
-        Call {
-            services,
-            rpc,
-            context,
-        },
-        request,
-    );
-    match context.deadline {
+    let answer = async {
+        let message = message_of(request.into_body()).await?;
+        Ok(services.unary(rpc, message, context).await?)
+    };
+    let answer = match context.deadline {
         None => answer.await,
         Some(deadline) => timeout_at(deadline, answer)
             .await
-            .unwrap_or_else(|_| Status::deadline_exceeded("context deadline exceeded").into_http()),
+            .unwrap_or_else(|_| Err(Status::deadline_exceeded("context deadline exceeded"))),
+    };
+    match answer {
+        Ok(message) => {
+            let mut response = Response::new(Body::new(Answer::of(message)));
+            let kind = HeaderValue::from_static("application/grpc");
+            response.headers_mut().insert(CONTENT_TYPE, kind);
+            response
+        }
+        Err(status) => status.into_http(),
     }
 }
 
@@ -74,6 +64,83 @@ pub(super) fn needs_leader(headers: &HeaderMap) -> bool {
     headers
         .get("hasleader")
         .is_some_and(|value| value.as_bytes() == b"true")
+}
+
+/// The one message of a request, once the request has ended.
+async fn message_of(mut body: Incoming) -> Result<Bytes, Status> {
+    let mut pieces = Assembler::up_to(MAX_REQUEST);
+    let mut message = None;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| Status::cancelled(error.to_string()))?;
+        // What follows the message says nothing.
+        if let (None, Ok(piece)) = (&message, frame.into_data()) {
+            pieces.push(piece);
+            message = pieces.take().map_err(refusal)?.map(Pieces::into_bytes);
+        }
+    }
+    message.ok_or_else(|| Status::internal("Missing request message."))
+}
+
+/// As grpc-go says it (`recvMsg` and `checkRecvPayload` in its `rpc_util.go`): kube-apiserver and
+/// others match the code.
+fn refusal(error: FramingError) -> Status {
+    match error {
+        FramingError::TooLong(size) => Status::resource_exhausted(format!(
+            "grpc: received message larger than max ({size} vs. {MAX_REQUEST})"
+        )),
+        FramingError::Compressed => {
+            Status::unimplemented("grpc: Decompressor is not installed for the request's encoding")
+        }
+    }
+}
+
+/// A message, and that all went well.
+struct Answer {
+    first: Option<Bytes>,
+    rest: std::vec::IntoIter<Bytes>,
+    ended: bool,
+}
+
+impl Answer {
+    fn of(message: Pieces) -> Self {
+        let frames = message.framed(FIRST_FRAME);
+        Self {
+            first: Some(frames.first),
+            rest: frames.rest.into_iter(),
+            ended: false,
+        }
+    }
+}
+
+impl hyper::body::Body for Answer {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Poller<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let piece = self.first.take().or_else(|| self.rest.next());
+        let frame = match piece {
+            Some(piece) => Frame::data(piece),
+            None if self.ended => return Poll::Ready(None),
+            None => {
+                self.ended = true;
+                Frame::trailers(well())
+            }
+        };
+        Poll::Ready(Some(Ok(frame)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.ended
+    }
+}
+
+fn well() -> HeaderMap {
+    let mut trailers = HeaderMap::with_capacity(1);
+    trailers.insert("grpc-status", HeaderValue::from_static("0"));
+    trailers
 }
 
 /// `grpc-timeout`: at most eight digits and a unit (gRPC over HTTP/2, Requests).

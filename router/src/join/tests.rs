@@ -35,6 +35,33 @@ fn keys(joined: &Joined) -> Vec<&[u8]> {
 }
 
 #[test]
+fn trimmed_parts_join_to_the_same() {
+    for (sort_order, sort_target, limit, kept) in [
+        (0, 0, 0, 5),
+        (0, 0, 1, 2),
+        (0, 0, 3, 4),
+        (0, 0, 4, 5),
+        (0, 0, 9, 5),
+        (0, 3, 2, 3),
+        // The last keys may be the first.
+        (2, 0, 2, 5),
+        (1, 3, 2, 5),
+    ] {
+        let query = RangeRequest {
+            sort_order,
+            sort_target,
+            limit,
+            ..RangeRequest::default()
+        };
+        let mut trimmed = parts();
+        trim(&mut trimmed, &query);
+        let left: usize = trimmed.iter().map(|part| part.kvs.len()).sum();
+        assert_eq!(left, kept, "{query:?}");
+        assert_eq!(join(trimmed, &query), join(parts(), &query), "{query:?}");
+    }
+}
+
+#[test]
 fn orders() {
     const MOD: i32 = 3;
     let (none, ascending, descending) = (0, 1, 2);

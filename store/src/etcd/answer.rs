@@ -1,83 +1,81 @@
 //! Reading what a store answers: messages, and the status at the end.
 
-use bytes::Bytes;
+use h2::RecvStream;
 use http::{Response, StatusCode};
-use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
-use tonic::{Code, Status};
+use keyloom_etcd_api::framing::{Assembler, Pieces};
+use tonic::Status;
 
-use super::{fault::Failure, framing::Assembler, status};
+use super::{fault::Failure, status};
+
+/// The longest answer that is taken: what etcd's own client takes (`math.MaxInt32`).
+const LONGEST: usize = i32::MAX as usize;
 
 /// The messages of an answer.
 pub(super) struct Answer {
-    body: Incoming,
+    body: RecvStream,
     assembler: Assembler,
     /// The status, if it came.
-    status: Option<Status>,
+    status: Option<Result<(), Status>>,
 }
 
 impl Answer {
     /// # Errors
     /// Where the store refuses at once, or what answers is no gRPC server: a proxy's error page
     /// does not say what became of the request.
-    pub(super) fn of(response: Response<Incoming>) -> Result<Self, Failure> {
+    pub(super) fn of(response: Response<RecvStream>) -> Result<Self, Failure> {
         let (head, body) = response.into_parts();
         let status = status::received(&head.headers);
-        match &status {
-            Some(status) if status.code() != Code::Ok => {
-                return Err(Failure::refused(status.clone()));
-            }
+        match status {
+            Some(Err(status)) => return Err(Failure::refused(status)),
             None if head.status != StatusCode::OK => {
                 let what = format!("HTTP status {} without a gRPC status", head.status);
                 return Err(Failure::nonsense(what));
             }
-            Some(_) | None => {}
+            Some(Ok(())) | None => {}
         }
         Ok(Self {
             body,
-            assembler: Assembler::default(),
-            status,
+            assembler: Assembler::up_to(LONGEST),
+            status: status.map(|_| Ok(())),
         })
     }
 
     /// The next message; none after the last, once the store said that it is well.
-    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
+    pub(super) async fn next(&mut self) -> Result<Option<Pieces>, Failure> {
         loop {
             let message = self.assembler.take();
             let message = message.map_err(|error| Failure::nonsense(error.to_string()))?;
             if message.is_some() {
                 return Ok(message);
             }
-            let Some(frame) = self.body.frame().await else {
+            let Some(piece) = self.body.data().await else {
+                let trailers = self.body.trailers().await;
+                let trailers = trailers.map_err(|error| Failure::of_answer(&error))?;
+                let status = trailers.as_ref().and_then(status::received);
+                self.status = status.or(self.status.take());
                 return self.end().map(|()| None);
             };
-            match frame
-                .map_err(|error| Failure::of_answer(&error))?
-                .into_data()
-            {
-                Ok(piece) => self.assembler.push(piece),
-                Err(frame) => {
-                    let trailers = frame.trailers_ref();
-                    self.status = trailers.and_then(status::received).or(self.status.take());
-                }
-            }
+            let piece = piece.map_err(|error| Failure::of_answer(&error))?;
+            // Fails where the stream has ended, and then nothing follows.
+            self.body.flow_control().release_capacity(piece.len()).ok();
+            self.assembler.push(piece);
         }
     }
 
     fn end(&mut self) -> Result<(), Failure> {
         match self.status.take() {
             None => Err(Failure::nonsense("an answer without a status")),
-            Some(status) if status.code() != Code::Ok => Err(Failure::refused(status)),
-            Some(_) if !self.assembler.is_empty() => {
+            Some(Err(status)) => Err(Failure::refused(status)),
+            Some(Ok(())) if !self.assembler.is_empty() => {
                 Err(Failure::nonsense("an answer that ends within a message"))
             }
-            Some(_) => Ok(()),
+            Some(Ok(())) => Ok(()),
         }
     }
 }
 
 /// The one message of a unary call.
-pub(super) async fn unary(response: Response<Incoming>) -> Result<Bytes, Failure> {
+pub(super) async fn unary(response: Response<RecvStream>) -> Result<Pieces, Failure> {
     let mut answer = Answer::of(response)?;
     let Some(message) = answer.next().await? else {
         return Err(Failure::nonsense("an answer without a message"));

@@ -5,8 +5,8 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use bytes::Bytes;
 use http::HeaderValue;
+use keyloom_etcd_api::framing::Pieces;
 use parking_lot::Mutex;
 use tokio::{
     sync::SemaphorePermit,
@@ -40,7 +40,7 @@ pub(super) enum Stage {
 }
 
 /// Makes a unary call, and counts it.
-pub(super) async fn call(core: &Arc<Core>, call: Call) -> Result<Bytes, CallError> {
+pub(super) async fn call(core: &Arc<Core>, call: Call) -> Result<Pieces, CallError> {
     let started = Instant::now();
     let under_way = core.metrics.under_way();
     let limit = started + core.limits.timeout;
@@ -61,7 +61,7 @@ async fn admitted(
     call: &Call,
     deadline: Instant,
     stage: &Mutex<Stage>,
-) -> Result<Bytes, CallError> {
+) -> Result<Pieces, CallError> {
     let admit = || {
         core.admit().map_err(|cause| {
             // There is a prober, unless its task was lost.
@@ -160,7 +160,7 @@ async fn with_token(
     call: &Call,
     deadline: Instant,
     stage: &Mutex<Stage>,
-) -> Result<Bytes, CallError> {
+) -> Result<Pieces, CallError> {
     let Some(session) = &core.session else {
         return round(core, outgoing(call, deadline, None), call.idempotent, stage).await;
     };
@@ -196,7 +196,7 @@ pub(super) async fn round(
     call: Outgoing<'_>,
     idempotent: bool,
     stage: &Mutex<Stage>,
-) -> Result<Bytes, CallError> {
+) -> Result<Pieces, CallError> {
     let mut tour = core.tour();
     let mut last = None;
     loop {

@@ -180,10 +180,11 @@ pub struct Connections {
 }
 
 impl Default for Connections {
-    /// A connection is a lock and a socket: small calls get two.
+    /// Small calls share one: each connection more carries them in smaller batches, for which the
+    /// kernel takes its time. Calls that may be large do not go among them.
     fn default() -> Self {
         Self {
-            unary: 2,
+            unary: 1,
             bulk: 1,
             watch: 1,
         }

@@ -2,13 +2,16 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use hyper::client::conn::http2::{self, SendRequest};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use bytes::Bytes;
+use h2::{
+    Ping, PingPong,
+    client::{self, SendRequest},
+};
 use rustls_pki_types::ServerName;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
 
-use super::framing::RequestBody;
+use super::slot::{Link, Watched};
 use crate::{
     environment::{Address, Connection, Dial},
     port::Lane,
@@ -22,13 +25,18 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Room for a status with long details in the trailers; hyper's 16 KiB would end the stream.
+/// Room for a status with long details in the trailers.
 const HEADER_LIST: u32 = 64 << 10;
 
 /// Streams that this side gave up on and whose late frames are still let pass. For frames of a
 /// stream that was forgotten h2 answers with errors, and after a thousand of those it gives up the
 /// connection: many calls that time out together must not cost the others theirs.
 const RESET_STREAMS: usize = 8192;
+
+/// Streams that are opened before the peer says how many it takes.
+const FIRST_STREAMS: usize = 100;
+
+type Driven = client::Connection<Box<dyn Connection>, Bytes>;
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -40,7 +48,7 @@ pub(super) enum ConnectError {
     #[error("TLS: {0}")]
     Tls(io::Error),
     #[error("HTTP/2: {0}")]
-    Preface(hyper::Error),
+    Preface(h2::Error),
     #[error("the task that connects ended")]
     Ended,
 }
@@ -54,23 +62,15 @@ pub(super) struct Connector {
 }
 
 impl Connector {
-    pub(super) async fn connect(
-        &self,
-        lane: Lane,
-    ) -> Result<SendRequest<RequestBody>, ConnectError> {
+    pub(super) async fn connect(&self, lane: Lane) -> Result<Link, ConnectError> {
         let connection = timeout(CONNECT_TIMEOUT, self.connection()).await;
         let connection = connection.map_err(|_| ConnectError::TimedOut)??;
-        let handshake = builder(lane).handshake(TokioIo::new(connection));
-        let (sender, driver) = handshake.await.map_err(ConnectError::Preface)?;
-        let address = self.address.clone();
-        // Ends when the connection breaks, or when nobody has its sender and no call is under way.
-        tokio::spawn(async move {
-            match driver.await {
-                Ok(()) => tracing::debug!(%address, "connection closed"),
-                Err(error) => tracing::debug!(%address, %error, "connection broke"),
-            }
-        });
-        Ok(sender)
+        let handshake = builder(lane).handshake(connection);
+        let (sender, connection): (SendRequest<Bytes>, _) =
+            handshake.await.map_err(ConnectError::Preface)?;
+        let link = Link::from(sender);
+        tokio::spawn(drive(connection, link.watched(), self.address.clone()));
+        Ok(link)
     }
 
     async fn connection(&self) -> Result<Box<dyn Connection>, ConnectError> {
@@ -90,25 +90,63 @@ impl Connector {
     }
 }
 
+/// Ends when the connection breaks, when its pings are not answered, or when nobody has its sender
+/// and no call is under way.
+async fn drive(mut connection: Driven, link: Watched, address: Address) {
+    let pings = connection.ping_pong();
+    // A task of its own: the connection is polled at every frame, its pings seldom.
+    let mut driver = tokio::spawn(connection);
+    let ended = tokio::select! {
+        ended = &mut driver => ended,
+        () = silence(pings, &link) => {
+            // Dropped with the connection, every call on it learns that it broke.
+            driver.abort();
+            tracing::debug!(%address, "connection silent");
+            return;
+        }
+    };
+    match ended {
+        Ok(Ok(())) => tracing::debug!(%address, "connection closed"),
+        Ok(Err(error)) => tracing::debug!(%address, %error, "connection broke"),
+        Err(error) => tracing::error!(%address, %error, "the task of a connection was lost"),
+    }
+}
+
+/// Returns once a ping has no answer in time.
+async fn silence(pings: Option<PingPong>, link: &Watched) {
+    let Some(mut pings) = pings else {
+        return std::future::pending().await;
+    };
+    loop {
+        sleep(KEEPALIVE_INTERVAL).await;
+        if !link.is_busy() {
+            continue;
+        }
+        match timeout(KEEPALIVE_TIMEOUT, pings.ping(Ping::opaque())).await {
+            Ok(Ok(_)) => {}
+            // The connection's own task says what became of it.
+            Ok(Err(_)) => return std::future::pending().await,
+            Err(_) => return,
+        }
+    }
+}
+
 /// Windows are fixed: measuring them takes pings, which etcd counts. A connection's window bounds
 /// what it can make this side hold, and a stream's is what one call can fill of it: one answer
 /// that nobody reads leaves room for the others.
-fn builder(lane: Lane) -> http2::Builder<TokioExecutor> {
+fn builder(lane: Lane) -> client::Builder {
     let (stream, connection) = match lane {
         Lane::Unary => (1 << 20, 8 << 20),
         Lane::Bulk => (4 << 20, 16 << 20),
         Lane::Watch => (2 << 20, 16 << 20),
     };
-    let mut builder = http2::Builder::new(TokioExecutor::new());
+    let mut builder = client::Builder::new();
     builder
-        .timer(TokioTimer::new())
-        .keep_alive_interval(KEEPALIVE_INTERVAL)
-        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
-        .keep_alive_while_idle(false)
-        .adaptive_window(false)
-        .initial_stream_window_size(stream)
+        .initial_window_size(stream)
         .initial_connection_window_size(connection)
+        .initial_max_send_streams(FIRST_STREAMS)
         .max_header_list_size(HEADER_LIST)
-        .max_concurrent_reset_streams(RESET_STREAMS);
+        .max_concurrent_reset_streams(RESET_STREAMS)
+        .enable_push(false);
     builder
 }

@@ -7,11 +7,14 @@ use std::sync::{
 
 use bytes::Bytes;
 use http::{
-    HeaderName, HeaderValue, Method, Request, Uri,
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Uri,
     header::{CONTENT_TYPE, TE, USER_AGENT},
     uri::{Authority, Parts, Scheme},
 };
-use keyloom_etcd_api::Rpc;
+use keyloom_etcd_api::{
+    Rpc,
+    framing::{Pieces, framed},
+};
 use tokio::time::Instant;
 
 use super::{
@@ -19,7 +22,6 @@ use super::{
     config::Connections,
     connector::Connector,
     fault::{Failure, Fate, Fault},
-    framing::RequestBody,
     health::{EndpointState, Health},
     slot::{Link, Slot},
     timeout,
@@ -76,6 +78,8 @@ pub(super) struct Endpoint {
     pub(super) health: Health,
     scheme: Scheme,
     authority: Authority,
+    /// What every request says.
+    headers: HeaderMap,
     unary: Slots,
     bulk: Slots,
     watch: Slots,
@@ -96,6 +100,9 @@ impl Endpoint {
                 None => Scheme::HTTP,
             },
             authority,
+            headers: [(TE, TRAILERS), (CONTENT_TYPE, GRPC), (USER_AGENT, AGENT)]
+                .into_iter()
+                .collect(),
             unary: slots(Lane::Unary, connections.unary),
             bulk: slots(Lane::Bulk, connections.bulk),
             watch: slots(Lane::Watch, connections.watch),
@@ -108,19 +115,15 @@ impl Endpoint {
         &self,
         call: Outgoing<'_>,
         sent: impl FnOnce(),
-    ) -> Result<Bytes, Setback> {
+    ) -> Result<Pieces, Setback> {
         let mut link = self.link(call.lane).await?;
-        let mut request = self.request(call.rpc, call.extra, RequestBody::single(call.message));
+        let mut request = self.request(call.rpc, call.extra);
         let left = call.deadline.saturating_duration_since(Instant::now());
         if let Some(left) = timeout::header(left) {
             request.headers_mut().insert(GRPC_TIMEOUT, left);
         }
         sent();
-        let response = link.sender.try_send_request(request).await;
-        let answer = match response {
-            Ok(response) => answer::unary(response).await,
-            Err(error) => Err(Failure::of_send(&error)),
-        };
+        let answer = exchange(&mut link, request, call.message).await;
         answer.map_err(|failure| setback(&link, failure))
     }
 
@@ -171,24 +174,17 @@ impl Endpoint {
     }
 
     /// A request without a time limit.
-    pub(super) fn request(
-        &self,
-        rpc: Rpc,
-        extra: Extra<'_>,
-        body: RequestBody,
-    ) -> Request<RequestBody> {
+    pub(super) fn request(&self, rpc: Rpc, extra: Extra<'_>) -> Request<()> {
         let mut parts = Parts::default();
         parts.scheme = Some(self.scheme.clone());
         parts.authority = Some(self.authority.clone());
         parts.path_and_query = Some(rpc.path_and_query());
-        let mut request = Request::new(body);
+        let mut request = Request::new(());
         *request.method_mut() = Method::POST;
         // With all three parts there is always a URI.
         *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
         let headers = request.headers_mut();
-        headers.insert(TE, TRAILERS);
-        headers.insert(CONTENT_TYPE, GRPC);
-        headers.insert(USER_AGENT, AGENT);
+        headers.clone_from(&self.headers);
         if let Some(token) = extra.token {
             headers.insert(TOKEN, token.clone());
         }
@@ -197,6 +193,22 @@ impl Endpoint {
         }
         request
     }
+}
+
+/// One request and its answer.
+async fn exchange(
+    link: &mut Link,
+    request: Request<()>,
+    message: &[u8],
+) -> Result<Pieces, Failure> {
+    let sent = link.sender.send_request(request, false);
+    let (response, mut body) = sent.map_err(|error| Failure::not_taken(&error))?;
+    // h2 holds what the peer does not take yet: one message, of a call that has its permit.
+    let sent = body.send_data(framed(message), true);
+    // What h2 says here it says again to who waits for the answer.
+    drop((sent, body));
+    let response = response.await.map_err(|error| Failure::of_send(&error))?;
+    answer::unary(response).await
 }
 
 /// Draws from a failure what it says about its connection.

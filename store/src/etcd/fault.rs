@@ -1,18 +1,15 @@
 //! What became of a request that has no answer, and what may be done about it. Pure.
 //!
-//! The one question that matters is whether the store may have acted. hyper and h2 are sure that
-//! it did not in three cases only, and everything else counts as maybe:
+//! The one question that matters is whether the store may have acted. h2 is sure that it did not
+//! in three cases only, and everything else counts as maybe:
 //!
-//! - hyper gives the request back: the connection's task never took it (`TrySendError::message`).
+//! - h2 does not take the request: the connection had ended or was ending (`Failure::not_taken`).
 //! - The peer reset the stream with `REFUSED_STREAM` before any answer: RFC 9113, 8.7 guarantees
 //!   that it was not processed.
 //! - The error is the peer's GOAWAY: h2 gives that error to streams above the last one that the
 //!   peer says it may have processed (`Inner::recv_go_away`), and to those it never opened. A
 //!   stream at or below it that dies with the connection gets an I/O error instead.
 
-use std::error::Error as _;
-
-use hyper::client::conn::TrySendError;
 use tonic::Status;
 
 use super::status;
@@ -69,34 +66,37 @@ pub(super) struct Failure {
 }
 
 impl Failure {
-    /// What hyper's failure to give an answer means.
-    pub(super) fn of_send<B>(error: &TrySendError<B>) -> Self {
-        let text = text(error.error());
-        let cause = h2_cause(error.error());
-        let fate = match cause {
-            _ if error.message().is_some() => Fate::Ends,
-            Some(cause) if cause.is_remote() && cause.is_go_away() => Fate::Ends,
-            Some(cause) if cause.is_reset() => Fate::Lives,
+    /// A request that h2 did not take.
+    pub(super) fn not_taken(error: &h2::Error) -> Self {
+        Self {
+            fault: Fault::Unsent(error.to_string()),
+            fate: Fate::Ends,
+        }
+    }
+
+    /// What it means that a request that was taken has no answer.
+    pub(super) fn of_send(error: &h2::Error) -> Self {
+        let fate = match error {
+            _ if error.is_remote() && error.is_go_away() => Fate::Ends,
+            _ if error.is_reset() => Fate::Lives,
             _ => Fate::Broke,
         };
-        let refused = cause.is_some_and(|cause| {
-            cause.is_remote() && cause.reason() == Some(h2::Reason::REFUSED_STREAM)
-        });
+        let refused = error.is_remote() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
         let fault = match fate {
-            Fate::Ends => Fault::Unsent(text),
-            Fate::Lives if refused => Fault::Unsent(text),
-            Fate::Lives | Fate::Broke => Fault::Lost(text),
+            Fate::Ends => Fault::Unsent(error.to_string()),
+            Fate::Lives if refused => Fault::Unsent(error.to_string()),
+            Fate::Lives | Fate::Broke => Fault::Lost(error.to_string()),
         };
         Self { fault, fate }
     }
 
     /// What the end of an answer before its trailers means.
-    pub(super) fn of_answer(error: &hyper::Error) -> Self {
-        let fate = match h2_cause(error) {
-            Some(cause) if cause.is_reset() => Fate::Lives,
-            _ => Fate::Broke,
+    pub(super) fn of_answer(error: &h2::Error) -> Self {
+        let fate = match error.is_reset() {
+            true => Fate::Lives,
+            false => Fate::Broke,
         };
-        let fault = Fault::Lost(text(error));
+        let fault = Fault::Lost(error.to_string());
         Self { fault, fate }
     }
 
@@ -115,22 +115,6 @@ impl Failure {
             fate: Fate::Lives,
         }
     }
-}
-
-fn h2_cause(error: &hyper::Error) -> Option<&h2::Error> {
-    error.source().and_then(|cause| cause.downcast_ref())
-}
-
-/// The error with its causes: hyper's own text says little.
-fn text(error: &hyper::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -102,7 +102,7 @@ impl Session {
             extra: Extra::default(),
         };
         match round(core, call, true, &Mutex::new(Stage::Preparing)).await {
-            Ok(answer) => token(&answer)
+            Ok(answer) => token(answer.into_bytes())
                 .map(Some)
                 .ok_or_else(|| self.refused(core, "no token")),
             Err(CallError::Refused(status))
@@ -122,8 +122,8 @@ impl Session {
     }
 }
 
-fn token(answer: &Bytes) -> Option<HeaderValue> {
-    let answer = AuthenticateResponse::decode(answer.clone()).ok()?;
+fn token(answer: Bytes) -> Option<HeaderValue> {
+    let answer = AuthenticateResponse::decode(answer).ok()?;
     let mut token = HeaderValue::try_from(answer.token).ok()?;
     token.set_sensitive(true);
     Some(token)

@@ -10,29 +10,30 @@
 //! However many calls want it, one dial is under way. It is a task of its own, so that it goes on
 //! when the call that began it is given up.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, Waker},
 };
 
+use bytes::Bytes;
 use futures_util::{
     FutureExt as _,
     future::{BoxFuture, Shared},
 };
-use hyper::client::conn::http2::SendRequest;
+use h2::client::SendRequest;
 use parking_lot::Mutex;
 
-use super::{
-    connector::{ConnectError, Connector},
-    framing::RequestBody,
-};
+use super::connector::{ConnectError, Connector};
 use crate::{metrics::StoreMetrics, port::Lane};
 
 /// A connection, shared by the calls that use it.
 #[derive(Clone)]
 pub(super) struct Link {
-    pub(super) sender: SendRequest<RequestBody>,
-    /// It takes no more calls. hyper may learn that later than its calls do.
+    pub(super) sender: SendRequest<Bytes>,
+    /// It takes no more calls.
     ended: Arc<AtomicBool>,
 }
 
@@ -42,8 +43,37 @@ impl Link {
         !self.ended.swap(true, Ordering::Relaxed)
     }
 
-    fn is_usable(&self) -> bool {
-        !self.sender.is_closed() && !self.ended.load(Ordering::Relaxed)
+    /// What the connection's own task keeps of it.
+    pub(super) fn watched(&self) -> Watched {
+        Watched(Arc::downgrade(&self.ended))
+    }
+
+    /// Another one for a call, while the connection takes calls.
+    fn usable(&self) -> Option<Self> {
+        let mut link = self.clone();
+        // Fails once the peer said goodbye or the connection broke, and never has to wait: that is
+        // for a sender whose own last stream has to.
+        let ready = link
+            .sender
+            .poll_ready(&mut Context::from_waker(Waker::noop()));
+        let broken = matches!(ready, Poll::Ready(Err(_)));
+        let usable = !broken && !self.ended.load(Ordering::Relaxed);
+        usable.then_some(link)
+    }
+}
+
+/// A connection, seen by the task that drives it.
+pub(super) struct Watched(Weak<AtomicBool>);
+
+impl Watched {
+    /// Whether a call may be under way. Each has a [`Link`], and so has the slot until it finds
+    /// that the connection ended.
+    pub(super) fn is_busy(&self) -> bool {
+        match self.0.upgrade() {
+            None => false,
+            // This one, and the slot's.
+            Some(ended) => Arc::strong_count(&ended) > 2 || ended.load(Ordering::Relaxed),
+        }
     }
 }
 
@@ -80,6 +110,15 @@ enum State {
     Open(Link),
 }
 
+impl State {
+    fn usable(&self) -> Option<Link> {
+        match self {
+            Self::Open(link) => link.usable(),
+            Self::Connecting(_) | Self::Empty => None,
+        }
+    }
+}
+
 /// The place of one connection.
 pub(super) struct Slot {
     connector: Connector,
@@ -102,8 +141,10 @@ impl Slot {
     pub(super) async fn link(&self) -> Result<Link, NoLink> {
         let connecting = {
             let mut state = self.state.lock();
+            if let Some(link) = state.usable() {
+                return Ok(link);
+            }
             match &*state {
-                State::Open(link) if link.is_usable() => return Ok(link.clone()),
                 State::Connecting(connecting) => connecting.clone(),
                 State::Open(_) | State::Empty => {
                     let connecting = self.connect();
@@ -117,10 +158,7 @@ impl Slot {
 
     /// The connection, if there is one.
     pub(super) fn open(&self) -> Option<Link> {
-        match &*self.state.lock() {
-            State::Open(link) if link.is_usable() => Some(link.clone()),
-            State::Open(_) | State::Connecting(_) | State::Empty => None,
-        }
+        self.state.lock().usable()
     }
 
     /// Called under the lock: the task's outcome is put down after what `link` puts down.
@@ -131,7 +169,7 @@ impl Slot {
         let task = tokio::spawn(async move {
             let outcome = connector.connect(lane).await;
             metrics.connected(lane, outcome.is_ok());
-            let outcome = outcome.map(Link::from).map_err(NoLink::from);
+            let outcome = outcome.map_err(NoLink::from);
             *state.lock() = outcome.clone().map_or(State::Empty, State::Open);
             outcome
         });
@@ -143,8 +181,8 @@ impl Slot {
     }
 }
 
-impl From<SendRequest<RequestBody>> for Link {
-    fn from(sender: SendRequest<RequestBody>) -> Self {
+impl From<SendRequest<Bytes>> for Link {
+    fn from(sender: SendRequest<Bytes>) -> Self {
         Self {
             sender,
             ended: Arc::default(),

@@ -18,9 +18,13 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// The status that headers or trailers carry, if they carry one.
-pub(super) fn received(headers: &HeaderMap) -> Option<Status> {
+/// The status that headers or trailers carry, if they carry one; an error where it is one.
+pub(super) fn received(headers: &HeaderMap) -> Option<Result<(), Status>> {
     let code = headers.get("grpc-status")?;
+    // Most calls end so, and then nothing else is said.
+    if code.as_bytes() == b"0" {
+        return Some(Ok(()));
+    }
     let code = code.to_str().ok().and_then(|text| text.parse().ok());
     let message = headers
         .get("grpc-message")
@@ -31,11 +35,12 @@ pub(super) fn received(headers: &HeaderMap) -> Option<Status> {
         });
     let details = headers.get("grpc-status-details-bin");
     let details = details.and_then(|text| BASE64.decode(text.as_bytes()).ok());
-    Some(Status::with_details(
-        code.map_or(Code::Unknown, Code::from_i32),
-        message,
-        details.unwrap_or_default().into(),
-    ))
+    let code = code.map_or(Code::Unknown, Code::from_i32);
+    if code == Code::Ok {
+        return Some(Ok(()));
+    }
+    let details = details.unwrap_or_default().into();
+    Some(Err(Status::with_details(code, message, details)))
 }
 
 /// Whether the endpoint says of itself that it cannot answer now, so that another one of the
@@ -74,7 +79,6 @@ mod tests {
     #[test]
     fn code_text_and_details_are_the_stores_own() {
         let table: &[(&Lines, Code, &str, &[u8])] = &[
-            (&[("grpc-status", b"0")], Code::Ok, "", b""),
             (
                 &[
                     ("grpc-status", b"11"),
@@ -129,12 +133,18 @@ mod tests {
             ),
         ];
         for (lines, code, message, details) in table {
-            let status = received(&headers(lines)).unwrap();
+            let status = received(&headers(lines)).unwrap().unwrap_err();
             assert_eq!(status.code(), *code, "{lines:?}");
             assert_eq!(status.message(), *message, "{lines:?}");
             assert_eq!(status.details(), *details, "{lines:?}");
         }
         assert!(received(&headers(&[("content-type", b"application/grpc")])).is_none());
+        for ok in [b"0".as_slice(), b"00"] {
+            assert!(matches!(
+                received(&headers(&[("grpc-status", ok)])),
+                Some(Ok(()))
+            ));
+        }
     }
 
     #[test]

@@ -5,13 +5,15 @@
 //! that cannot be reached is passed over, whatever the call; what fails later is the answers' last
 //! item.
 
-use std::{convert::Infallible, sync::Arc};
+use std::{convert::Infallible, future::poll_fn, sync::Arc};
 
 use bytes::Bytes;
-use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream};
-use http::Response;
-use hyper::body::Incoming;
-use keyloom_etcd_api::Rpc;
+use futures_util::{StreamExt as _, stream};
+use h2::{Reason, SendStream, client::ResponseFuture};
+use keyloom_etcd_api::{
+    Rpc,
+    framing::{Pieces, framed},
+};
 use tokio::{
     sync::oneshot,
     time::{Instant, timeout_at},
@@ -21,7 +23,6 @@ use super::{
     answer::Answer,
     endpoint::{Extra, setback},
     fault::Failure,
-    framing::RequestBody,
     session::Pass,
     slot::Link,
     store::{Core, answered, learn},
@@ -98,7 +99,7 @@ struct Reading {
 
 enum State {
     /// No headers yet.
-    Opening(BoxFuture<'static, Result<Response<Incoming>, Failure>>),
+    Opening(ResponseFuture),
     Open(Answer),
 }
 
@@ -120,27 +121,33 @@ impl Reading {
             // A watch on a member that is cut off would be silent for ever.
             needs_leader: rpc == Rpc::Watch,
         };
-        let body = RequestBody::Stream { requests, unwanted };
-        let response = link
+        let sent = link
             .sender
-            .try_send_request(endpoint.request(rpc, extra, body));
-        let response = response.map(|response| response.map_err(|e| Failure::of_send(&e)));
+            .send_request(endpoint.request(rpc, extra), false);
+        let (response, body) = sent.map_err(|error| {
+            let setback = setback(&link, Failure::not_taken(&error));
+            CallError::from(learn(&core, endpoint, setback))
+        })?;
+        tokio::spawn(say(requests, body, unwanted));
         Ok(Self {
             place,
             link,
-            state: State::Opening(response.boxed()),
+            state: State::Opening(response),
             _wanted: wanted,
             core,
         })
     }
 
     async fn next(&mut self) -> Result<Option<Bytes>, CallError> {
-        self.message().await.map_err(|failure| self.failed(failure))
+        let message = self.message().await;
+        let message = message.map_err(|failure| self.failed(failure))?;
+        Ok(message.map(Pieces::into_bytes))
     }
 
-    async fn message(&mut self) -> Result<Option<Bytes>, Failure> {
+    async fn message(&mut self) -> Result<Option<Pieces>, Failure> {
         if let State::Opening(response) = &mut self.state {
-            let answer = Answer::of(response.await?)?;
+            let response = response.await;
+            let answer = Answer::of(response.map_err(|error| Failure::of_send(&error))?)?;
             if let Some(endpoint) = self.core.endpoints.get(self.place) {
                 answered(&self.core, endpoint);
             }
@@ -157,6 +164,45 @@ impl Reading {
         match self.core.endpoints.get(self.place) {
             Some(endpoint) => learn(&self.core, endpoint, setback).into(),
             None => setback.fault.into(),
+        }
+    }
+}
+
+/// Sends the requests, until there are no more or nobody wants the answers: a stream that nobody
+/// reads would otherwise stay open for as long as its requests do.
+async fn say(
+    mut requests: Requests,
+    mut body: SendStream<Bytes>,
+    unwanted: oneshot::Receiver<Infallible>,
+) {
+    let told = tokio::select! {
+        biased;
+        _ = unwanted => None,
+        told = say_all(&mut requests, &mut body) => told,
+    };
+    match told {
+        // The end of the requests would end no watch.
+        None => body.send_reset(Reason::CANCEL),
+        Some(()) => drop(body.send_data(Bytes::new(), true)),
+    }
+}
+
+/// `None` where the stream took no more.
+async fn say_all(requests: &mut Requests, body: &mut SendStream<Bytes>) -> Option<()> {
+    loop {
+        // No request is taken before there is room for it.
+        body.reserve_capacity(1);
+        while body.capacity() == 0 {
+            poll_fn(|context| body.poll_capacity(context)).await?.ok()?;
+        }
+        let request = tokio::select! {
+            biased;
+            _ = poll_fn(|context| body.poll_reset(context)) => return None,
+            request = requests.next() => request,
+        };
+        match request {
+            None => return Some(()),
+            Some(request) => body.send_data(framed(&request), false).ok()?,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The real stack over an in-memory network: hyper and h2 on both sides, no socket, and time that
+//! The real stack over an in-memory network: h2 on both sides, no socket, and time that
 //! stands still while anything is under way.
 
 mod network;

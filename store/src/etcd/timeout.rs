@@ -7,17 +7,25 @@ use http::HeaderValue;
 /// What eight digits hold.
 const MOST: u128 = 99_999_999;
 
+/// In nanoseconds.
+const SECOND: u128 = 1_000_000_000;
+
 /// The header for what is left of a call's time. Rounded up, so that the store does not give up
-/// before the caller does.
+/// before the caller does, and to few values: one that was sent before goes as an index into the
+/// connection's table of headers, every other one takes a place in it.
 pub(super) fn header(left: Duration) -> Option<HeaderValue> {
-    let micros = left.as_nanos().div_ceil(1_000);
-    let (number, unit) = match micros {
-        0..=MOST => (micros, 'u'),
-        _ if micros.div_ceil(1_000) <= MOST => (micros.div_ceil(1_000), 'm'),
-        _ if micros.div_ceil(1_000_000) <= MOST => (micros.div_ceil(1_000_000), 'S'),
-        // Three years: no limit.
-        _ => return None,
+    let nanos = left.as_nanos();
+    let (number, unit) = if nanos > 10 * SECOND {
+        (nanos.div_ceil(SECOND), 'S')
+    } else if nanos > SECOND {
+        (nanos.div_ceil(SECOND / 10) * 100, 'm')
+    } else {
+        (nanos.div_ceil(1_000), 'u')
     };
+    if number > MOST {
+        // Three years: no limit.
+        return None;
+    }
     let mut text = String::with_capacity(9);
     write!(text, "{number}{unit}").ok()?;
     HeaderValue::try_from(text).ok()
@@ -33,10 +41,13 @@ mod tests {
             (Duration::ZERO, Some("0u")),
             (Duration::from_nanos(1), Some("1u")),
             (Duration::from_micros(1_500), Some("1500u")),
-            (Duration::from_secs(60), Some("60000000u")),
-            (Duration::from_micros(99_999_999), Some("99999999u")),
-            (Duration::from_nanos(99_999_999_001), Some("100000m")),
-            (Duration::from_secs(100_000), Some("100000S")),
+            (Duration::from_secs(1), Some("1000000u")),
+            (Duration::from_nanos(1_000_000_001), Some("1100m")),
+            (Duration::from_millis(5_900), Some("5900m")),
+            (Duration::from_secs(10), Some("10000m")),
+            (Duration::from_nanos(10_000_000_001), Some("11S")),
+            (Duration::from_micros(59_999_990), Some("60S")),
+            (Duration::from_secs(60), Some("60S")),
             (Duration::from_secs(99_999_999), Some("99999999S")),
             (Duration::from_secs(100_000_000), None),
             (Duration::MAX, None),

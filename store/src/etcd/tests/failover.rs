@@ -38,7 +38,7 @@ async fn a_request_is_what_etcd_expects() {
     for (name, value) in [
         ("content-type", Some("application/grpc")),
         ("te", Some("trailers")),
-        ("grpc-timeout", Some("7000000u")),
+        ("grpc-timeout", Some("7000m")),
         ("token", None),
         ("hasleader", None),
     ] {

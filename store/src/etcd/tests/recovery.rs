@@ -197,7 +197,7 @@ async fn a_connection_that_ended_gets_no_more_calls() {
     for round in 1..4 {
         store.call(write()).await.unwrap();
         assert_eq!(peer.connections(), round);
-        // What a call that saw it end says; hyper may not know yet.
+        // What a call that saw it end says; its own task may not know yet.
         store.core.endpoints[0].leave_connections();
     }
 }

@@ -4,6 +4,7 @@ mod observe;
 mod dispatch;
 mod unary;
 mod stream;
+mod reply;
 mod probe;
 
 use std::sync::Arc;

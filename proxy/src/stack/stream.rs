@@ -1,52 +1,61 @@
-//! A streaming call: framing by tonic, messages as bytes.
+//! A streaming call: messages as bytes, both ways. Framed here, as unary calls are: tonic sets aside
+//! a buffer for each direction, which an idle watch keeps for as long as it lives.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::{
-    Stream, StreamExt as _,
-    future::{self, BoxFuture},
+    Stream, StreamExt as _, future,
     stream::{self, BoxStream},
 };
 use http::{Request, Response};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use keyloom_etcd_api::{EtcdError, RawCodec, Rpc};
-use tonic::{
-    Status, Streaming,
-    body::Body,
-    server::{Grpc, StreamingService},
+use keyloom_etcd_api::{
+    EtcdError, Rpc,
+    framing::{Assembler, Pieces},
 };
+use tonic::{Status, body::Body};
 
-use super::unary::{MAX_REQUEST, needs_leader};
+use super::{
+    reply::{self, Messages},
+    unary::{MAX_REQUEST, needs_leader},
+};
 use crate::{
     failure::Failure,
     services::{Context, Services},
 };
 
-struct Call {
+/// Answers one call.
+pub(super) async fn answer(
     services: Arc<Services>,
     rpc: Rpc,
-    context: Context,
+    request: Request<Incoming>,
+) -> Response<Body> {
+    let context = Context {
+        needs_leader: needs_leader(request.headers()),
+        ..Context::until(None)
+    };
+    let requests = requests_of(request.into_body()).boxed();
+    match services.stream(rpc, requests, context).await {
+        Ok(answers) => reply::stream(until_stopped(services, answers, context)),
+        Err(failure) => Status::from(failure).into_http(),
+    }
 }
 
-type Answers = BoxStream<'static, Result<Bytes, Status>>;
-
-impl StreamingService<Bytes> for Call {
-    type Response = Bytes;
-    type ResponseStream = Answers;
-    type Future = BoxFuture<'static, Result<tonic::Response<Answers>, Status>>;
-
-    fn call(&mut self, request: tonic::Request<Streaming<Bytes>>) -> Self::Future {
-        let services = Arc::clone(&self.services);
-        let (rpc, context) = (self.rpc, self.context);
-        Box::pin(async move {
-            let requests = until_error(request.into_inner()).boxed();
-            let answers = services.stream(rpc, requests, context).await?;
-            Ok(tonic::Response::new(until_stopped(
-                services, answers, context,
-            )))
-        })
-    }
+/// The requests of a client. One that goes away, or sends what is no message, ends them.
+fn requests_of(body: Incoming) -> impl Stream<Item = Bytes> + Send + 'static {
+    let pieces = Assembler::up_to(MAX_REQUEST);
+    stream::unfold((body, pieces), |(mut body, mut pieces)| async move {
+        loop {
+            if let Some(request) = pieces.take().ok()? {
+                return Some((Pieces::into_bytes(request), (body, pieces)));
+            }
+            if let Ok(piece) = body.frame().await?.ok()?.into_data() {
+                pieces.push(piece);
+            }
+        }
+    })
 }
 
 /// Lets nothing out past the term, and ends when the instance does: the client then comes back to
@@ -55,7 +64,7 @@ fn until_stopped(
     services: Arc<Services>,
     answers: BoxStream<'static, Result<Bytes, Failure>>,
     context: Context,
-) -> Answers {
+) -> Messages {
     let (stopping, stopped) = (services.stopping.clone(), services.stopping.clone());
     let end = stream::once(future::ready(())).filter_map(move |()| {
         let end = stopped
@@ -76,33 +85,4 @@ fn until_stopped(
         .take_until(stopping.cancelled_owned())
         .chain(end)
         .boxed()
-}
-
-/// A client that goes away ends its requests.
-fn until_error(requests: Streaming<Bytes>) -> impl Stream<Item = Bytes> + Send + 'static {
-    requests
-        .take_while(|request| std::future::ready(request.is_ok()))
-        .filter_map(|request| std::future::ready(request.ok()))
-}
-
-/// Answers one call.
-pub(super) async fn answer(
-    services: Arc<Services>,
-    rpc: Rpc,
-    request: Request<Incoming>,
-) -> Response<Body> {
-    let context = Context {
-        needs_leader: needs_leader(request.headers()),
-        ..Context::until(None)
-    };
-    let call = Call {
-        services,
-        rpc,
-        context,
-    };
-    Grpc::new(RawCodec)
-        .max_decoding_message_size(MAX_REQUEST)
-        .max_encoding_message_size(usize::MAX)
-        .streaming(call, request)
-        .await
 }

@@ -2,16 +2,12 @@
 //!
 //! Framed here and not by tonic, which copies both and clones the services for it.
 
-use std::{
-    pin::Pin,
-    task::{Context as Poller, Poll},
-    time::Duration,
-};
+use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request, Response, header::CONTENT_TYPE};
+use http::{HeaderMap, Request, Response};
 use http_body_util::BodyExt as _;
-use hyper::body::{Frame, Incoming};
+use hyper::body::Incoming;
 use keyloom_etcd_api::{
     Rpc,
     framing::{Assembler, FramingError, Pieces},
@@ -19,14 +15,12 @@ use keyloom_etcd_api::{
 use tokio::time::{Instant, timeout_at};
 use tonic::{Status, body::Body};
 
+use super::reply;
 use crate::services::{Context, Services};
 
 /// etcd's `--max-request-bytes`, and the overhead that its server allows on top
 /// (`grpcOverheadBytes` in `server/etcdserver/api/v3rpc/grpc.go`).
 pub(super) const MAX_REQUEST: usize = 1536 * 1024 + 512 * 1024;
-
-/// What is copied of an answer to put it behind its prefix: with it, a frame of HTTP/2.
-const FIRST_FRAME: usize = (16 << 10) - 5;
 
 /// Answers one call.
 pub(super) async fn answer(
@@ -49,12 +43,7 @@ pub(super) async fn answer(
             .unwrap_or_else(|_| Err(Status::deadline_exceeded("context deadline exceeded"))),
     };
     match answer {
-        Ok(message) => {
-            let mut response = Response::new(Body::new(Answer::of(message)));
-            let kind = HeaderValue::from_static("application/grpc");
-            response.headers_mut().insert(CONTENT_TYPE, kind);
-            response
-        }
+        Ok(message) => reply::single(message),
         Err(status) => status.into_http(),
     }
 }
@@ -92,55 +81,6 @@ fn refusal(error: FramingError) -> Status {
             Status::unimplemented("grpc: Decompressor is not installed for the request's encoding")
         }
     }
-}
-
-/// A message, and that all went well.
-struct Answer {
-    first: Option<Bytes>,
-    rest: std::vec::IntoIter<Bytes>,
-    ended: bool,
-}
-
-impl Answer {
-    fn of(message: Pieces) -> Self {
-        let frames = message.framed(FIRST_FRAME);
-        Self {
-            first: Some(frames.first),
-            rest: frames.rest.into_iter(),
-            ended: false,
-        }
-    }
-}
-
-impl hyper::body::Body for Answer {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Poller<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let piece = self.first.take().or_else(|| self.rest.next());
-        let frame = match piece {
-            Some(piece) => Frame::data(piece),
-            None if self.ended => return Poll::Ready(None),
-            None => {
-                self.ended = true;
-                Frame::trailers(well())
-            }
-        };
-        Poll::Ready(Some(Ok(frame)))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.ended
-    }
-}
-
-fn well() -> HeaderMap {
-    let mut trailers = HeaderMap::with_capacity(1);
-    trailers.insert("grpc-status", HeaderValue::from_static("0"));
-    trailers
 }
 
 /// `grpc-timeout`: at most eight digits and a unit (gRPC over HTTP/2, Requests).

@@ -1,0 +1,175 @@
+//! The body of an answer: messages in gRPC's frames, and how it ended.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+    vec,
+};
+
+use bytes::Bytes;
+use futures_util::{StreamExt as _, stream::BoxStream};
+use http::{HeaderMap, HeaderValue, Response, header::CONTENT_TYPE};
+use hyper::body::Frame;
+use keyloom_etcd_api::framing::Pieces;
+use tonic::{Status, body::Body};
+
+/// What is copied of a message to put it behind its prefix: with it, a frame of HTTP/2.
+const FIRST_FRAME: usize = (16 << 10) - 5;
+
+/// The messages of a streaming call. An error is the last item.
+pub(super) type Messages = BoxStream<'static, Result<Bytes, Status>>;
+
+/// An answer of one message.
+pub(super) fn single(message: Pieces) -> Response<Body> {
+    let mut reply = Reply::default();
+    reply.put(message);
+    respond(reply)
+}
+
+/// An answer of many messages. None is taken before the one before it has left.
+pub(super) fn stream(messages: Messages) -> Response<Body> {
+    respond(Reply {
+        messages: Some(messages),
+        ..Reply::default()
+    })
+}
+
+fn respond(reply: Reply) -> Response<Body> {
+    let mut response = Response::new(Body::new(reply));
+    let kind = HeaderValue::from_static("application/grpc");
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
+}
+
+#[derive(Default)]
+struct Reply {
+    /// What is left of the newest message.
+    first: Option<Bytes>,
+    rest: vec::IntoIter<Bytes>,
+    /// What follows it.
+    messages: Option<Messages>,
+    ended: bool,
+}
+
+impl Reply {
+    fn put(&mut self, message: Pieces) {
+        let frames = message.framed(FIRST_FRAME);
+        self.first = Some(frames.first);
+        self.rest = frames.rest.into_iter();
+    }
+
+    fn poll_message(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Status>>> {
+        match &mut self.messages {
+            Some(messages) => messages.poll_next_unpin(context),
+            None => Poll::Ready(None),
+        }
+    }
+}
+
+impl hyper::body::Body for Reply {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        loop {
+            let piece = self.first.take().or_else(|| self.rest.next());
+            if let Some(piece) = piece {
+                return Poll::Ready(Some(Ok(Frame::data(piece))));
+            }
+            if self.ended {
+                return Poll::Ready(None);
+            }
+            let end = match ready!(self.poll_message(context)) {
+                Some(Ok(message)) => {
+                    self.put(message.into());
+                    continue;
+                }
+                Some(Err(status)) => failed(&status),
+                None => well(),
+            };
+            self.ended = true;
+            self.messages = None;
+            return Poll::Ready(Some(Ok(Frame::trailers(end))));
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.ended
+    }
+}
+
+fn well() -> HeaderMap {
+    let mut trailers = HeaderMap::with_capacity(1);
+    trailers.insert("grpc-status", HeaderValue::from_static("0"));
+    trailers
+}
+
+fn failed(status: &Status) -> HeaderMap {
+    let mut trailers = HeaderMap::new();
+    // Fails for metadata that is no header, of which there is none.
+    if status.add_header(&mut trailers).is_err() {
+        trailers.insert("grpc-status", HeaderValue::from_static("13"));
+    }
+    trailers
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::stream;
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+
+    /// The bytes of a body, how many frames they came in, and its trailers.
+    async fn read(response: Response<Body>) -> (Vec<u8>, usize, HeaderMap) {
+        let mut body = response.into_body();
+        let (mut bytes, mut frames) = (Vec::new(), 0);
+        while let Some(frame) = body.frame().await {
+            match frame.unwrap().into_data() {
+                Ok(data) => {
+                    bytes.extend_from_slice(&data);
+                    frames += 1;
+                }
+                Err(trailers) => {
+                    let trailers = trailers.into_trailers().unwrap();
+                    assert!(hyper::body::Body::is_end_stream(&body));
+                    assert!(body.frame().await.is_none());
+                    return (bytes, frames, trailers);
+                }
+            }
+        }
+        panic!("no trailers");
+    }
+
+    #[tokio::test]
+    async fn one_message_and_that_all_went_well() {
+        let (bytes, frames, trailers) = read(single(Bytes::from_static(b"hello").into())).await;
+        assert_eq!((bytes.as_slice(), frames), (&b"\0\0\0\0\x05hello"[..], 1));
+        assert_eq!(trailers.get("grpc-status").unwrap(), "0");
+    }
+
+    #[tokio::test]
+    async fn a_long_message_comes_in_frames() {
+        let message = Bytes::from(vec![7; 40_000]);
+        let (bytes, frames, _) = read(single(message.clone().into())).await;
+        assert_eq!(bytes[..5], [0, 0, 0, 0x9c, 0x40]);
+        assert_eq!((&bytes[5..], frames), (&message[..], 2));
+    }
+
+    #[tokio::test]
+    async fn a_stream_ends_with_its_error() {
+        let messages = [
+            Ok(Bytes::from_static(b"a")),
+            Ok(Bytes::new()),
+            Err(Status::unavailable("gone")),
+            Ok(Bytes::from_static(b"never")),
+        ];
+        let (bytes, _, trailers) = read(super::stream(stream::iter(messages).boxed())).await;
+        assert_eq!(bytes, b"\0\0\0\0\x01a\0\0\0\0\0");
+        assert_eq!(trailers.get("grpc-status").unwrap(), "14");
+        assert_eq!(trailers.get("grpc-message").unwrap(), "gone");
+    }
+}

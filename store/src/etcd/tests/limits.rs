@@ -97,7 +97,9 @@ async fn lanes_do_not_share_connections() {
         _ => Act::Answer(b"yes"),
     };
     let peer = Peer::scripted(&network, "a", bulk);
-    let store = store(&network, &["a"]);
+    let mut config = config(&["a"]);
+    config.connections.unary = 2;
+    let store = store_of(&network, config);
     let frozen = tokio::spawn(store.call(Call {
         message: Bytes::from_static(b"bulk"),
         lane: Lane::Bulk,

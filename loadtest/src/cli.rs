@@ -14,6 +14,7 @@ use crate::{
     report,
     round::Load,
     run::{self, Outcome, Plan, Subject},
+    sqlite::Sqlite,
     workload::{Shape, Workload},
 };
 
@@ -31,6 +32,8 @@ enum Command {
     Run(Run),
     /// Starts etcd, its grpc-proxy, the floor and Keyloom, and puts them side by side
     Compare(Compare),
+    /// Starts Keyloom on SQLite, kine and etcd, and puts them side by side on one disk
+    Sqlite(Sqlite),
 }
 
 #[derive(Debug, Args)]
@@ -128,6 +131,7 @@ impl Arguments {
         match self.command {
             Command::Run(run) => run.run(),
             Command::Compare(compare) => compare.run(),
+            Command::Sqlite(sqlite) => sqlite.run(),
         }
     }
 }
@@ -160,6 +164,7 @@ fn subjects(targets: Vec<Target>, processes: &[Process]) -> Vec<Subject> {
             .cloned()
             .collect(),
         target,
+        lenient: false,
     };
     targets.into_iter().map(of).collect()
 }
@@ -257,7 +262,7 @@ mod tests {
         let all = ["keyloom-loadtest", "run"].iter().chain(arguments);
         match Arguments::try_parse_from(all)?.command {
             Command::Run(run) => Ok(run),
-            Command::Compare(_) => unreachable!("asked for `run`"),
+            Command::Compare(_) | Command::Sqlite(_) => unreachable!("asked for `run`"),
         }
     }
 

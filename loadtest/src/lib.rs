@@ -3,7 +3,7 @@
 //! The way of a run: [`cli`] reads what is asked for, [`run`] interleaves rounds over the targets,
 //! [`round`] drives the clients of one round at the pace of [`pace`], [`workload`] says what each
 //! client sends and checks every answer, [`stats`] and [`report`] make the table and the JSON.
-//! [`compare`] starts peers of its own and puts them side by side.
+//! [`compare`] and [`sqlite`] start peers of their own and put them side by side.
 //!
 //! It speaks only the wire, over its own thin client ([`connection`]), so that the machine's time
 //! goes to what is measured.
@@ -18,7 +18,9 @@ mod request;
 mod connection;
 mod endpoint;
 mod process;
+mod server;
 mod stats;
 mod report;
 mod progress;
 mod compare;
+mod sqlite;

@@ -96,6 +96,19 @@ impl Pace {
         })
     }
 
+    /// Whether no more requests are to be sent.
+    pub(crate) fn is_over(&self) -> bool {
+        let ended = |schedule: &Schedule| schedule.due.is_closed();
+        Instant::now() >= self.clock.end || self.schedule.as_ref().is_some_and(ended)
+    }
+
+    /// Ends an open loop before its time.
+    pub(crate) fn end(&self) {
+        if let Some(schedule) = &self.schedule {
+            schedule.due.close();
+        }
+    }
+
     /// What was due within the round and nobody was free to send, each with its wait.
     pub(crate) fn unsent(&self) -> Vec<Duration> {
         let Some(schedule) = &self.schedule else {
@@ -118,7 +131,7 @@ impl Pace {
         let mut given = 0_u64;
         loop {
             let now = Instant::now();
-            if now >= self.clock.end {
+            if now >= self.clock.end || schedule.due.is_closed() {
                 // Whoever still waits is told that the round is over.
                 schedule.due.close();
                 return;

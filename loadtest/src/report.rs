@@ -16,6 +16,11 @@ impl Table {
         Self(vec![head.map(str::to_owned).to_vec()])
     }
 
+    /// How many there are below the head.
+    pub(crate) fn rows(&self) -> usize {
+        self.0.len().saturating_sub(1)
+    }
+
     pub(crate) fn row(&mut self, cells: Vec<String>) {
         self.0.push(cells);
     }
@@ -92,6 +97,7 @@ fn table(outcome: &Outcome) -> Table {
         "x",
         "rss MiB",
         "unsent",
+        "errors",
     ]);
     let Some((first_name, first)) = outcome.targets.first() else {
         return table;
@@ -115,6 +121,7 @@ fn table(outcome: &Outcome) -> Table {
             )),
             of(&format!("rss_mib/{name}")),
             of("unsent"),
+            of("errors"),
         ]);
     }
     table

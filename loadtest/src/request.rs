@@ -47,11 +47,13 @@ impl Request {
         Self::new("list", Rpc::Range, &range)
     }
 
-    pub(crate) fn count(key: Bytes, end: Bytes) -> Self {
+    /// The count of a range at a revision, or at the newest (0).
+    pub(crate) fn count(key: Bytes, end: Bytes, revision: i64) -> Self {
         let range = RangeRequest {
             key,
             range_end: end,
             count_only: true,
+            revision,
             ..RangeRequest::default()
         };
         Self::new("count", Rpc::Range, &range)
@@ -82,6 +84,18 @@ impl Request {
             Rpc::Txn,
             &txn(key, read_at, delete, Some(otherwise)),
         )
+    }
+
+    /// Many puts in one transaction, which compares nothing: no kube-apiserver sends it.
+    pub(crate) fn puts(puts: &[(Bytes, Bytes)]) -> Self {
+        let put = |(key, value): &(Bytes, Bytes)| RequestOp {
+            request: Some(Op::RequestPut(put(key, value, 0))),
+        };
+        let txn = TxnRequest {
+            success: puts.iter().map(put).collect(),
+            ..TxnRequest::default()
+        };
+        Self::new("puts", Rpc::Txn, &txn)
     }
 
     pub(crate) fn delete_range(key: Bytes, range_end: Bytes) -> Self {

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    io::{Write as _, stderr},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -9,9 +10,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use bytes::Bytes;
 use tokio::{
     task::JoinSet,
-    time::{Duration, Instant, sleep_until, timeout_at},
+    time::{Duration, Instant, sleep, sleep_until, timeout_at},
 };
 
 use crate::{
@@ -19,6 +21,7 @@ use crate::{
     endpoint::Target,
     pace::{Clock, Pace},
     process::{Process, Usage},
+    run::Subject,
     stats::{Figures, Latencies},
     workload::{self, Script, Shape, Workload},
 };
@@ -49,16 +52,28 @@ pub(crate) type ByKind = BTreeMap<&'static str, Latencies>;
 pub(crate) struct Tally {
     pub(crate) kinds: ByKind,
     pub(crate) unsent: u64,
+    pub(crate) errors: u64,
+    /// What went wrong first, where it did not end the run.
+    first_error: Option<anyhow::Error>,
 }
 
 impl Tally {
+    pub(crate) fn failed(&mut self, error: anyhow::Error) {
+        self.errors += 1;
+        self.first_error.get_or_insert(error);
+    }
+
     pub(crate) fn record(&mut self, kind: &'static str, latency: Duration) {
         self.kinds.entry(kind).or_default().record(latency);
     }
 
-    fn add(&mut self, other: &Self) {
+    fn add(&mut self, other: Self) {
         for (kind, latencies) in &other.kinds {
             self.kinds.entry(kind).or_default().add(latencies);
+        }
+        self.errors += other.errors;
+        if let (None, Some(error)) = (&self.first_error, other.first_error) {
+            self.first_error = Some(error);
         }
     }
 }
@@ -67,24 +82,19 @@ impl Tally {
 ///
 /// # Errors
 /// Where a request fails or an answer is wrong.
-pub(crate) async fn round(
-    target: &Target,
-    workload: Workload,
-    load: &Load,
-    processes: &[Process],
-) -> Result<Figures> {
-    let connections = connect(target, load.connections).await?;
+pub(crate) async fn round(subject: &Subject, workload: Workload, load: &Load) -> Result<Figures> {
+    let connections = connect(&subject.target, load.connections).await?;
     let first = connections.first().context("no connection")?;
     workload::prepare(workload, load.shape, load.clients, first).await?;
     if workload == Workload::Watch {
-        return workload::watch_round(&connections, load, processes).await;
+        return workload::watch_round(&connections, load, &subject.processes).await;
     }
     let mut scripts = Vec::new();
     for (client, connection) in (0..load.clients).zip(connections.iter().cycle()) {
         let script = workload::script(workload, load.shape, client, connection).await?;
         scripts.push((script, connection.clone()));
     }
-    drive(scripts, load, processes).await
+    drive(scripts, load, subject).await
 }
 
 pub(crate) async fn connect(target: &Target, count: usize) -> Result<Vec<Connection>> {
@@ -98,7 +108,7 @@ pub(crate) async fn connect(target: &Target, count: usize) -> Result<Vec<Connect
 async fn drive(
     scripts: Vec<(Box<dyn Script>, Connection)>,
     load: &Load,
-    processes: &[Process],
+    subject: &Subject,
 ) -> Result<Figures> {
     let clock = Clock::new(Instant::now(), load.warmup, load.duration);
     let pace = Pace::new(clock, load.rate, load.most);
@@ -106,11 +116,19 @@ async fn drive(
     let mut clients = JoinSet::new();
     for (script, connection) in scripts {
         let (pace, done) = (Arc::clone(&pace), Arc::clone(&done));
-        clients.spawn(client(script, connection, pace, clock, done));
+        let lenient = subject.lenient;
+        clients.spawn(async move {
+            let client = Client {
+                script,
+                connection,
+                lenient,
+            };
+            client.work(&pace, clock, &done).await
+        });
     }
     let mut tally = Tally::default();
     sleep_until(clock.begin).await;
-    let meter = Meter::start(processes, done.load(Ordering::Relaxed))?;
+    let meter = Meter::start(&subject.processes, done.load(Ordering::Relaxed))?;
     // The clients may be ready before the time is, where their number of requests is bounded.
     let early = timeout_at(clock.end, gather(&mut clients, &mut tally)).await;
     let mut figures = meter.stop(done.load(Ordering::Relaxed))?;
@@ -126,6 +144,14 @@ async fn drive(
         tally.record("unsent", wait);
         tally.unsent += 1;
     }
+    if let Some(error) = &tally.first_error {
+        let (name, count) = (&subject.target.name, tally.errors);
+        // Nothing depends on its being read.
+        drop(writeln!(
+            stderr(),
+            "{name}: {count} errors, the first: {error:#}"
+        ));
+    }
     describe(&tally, &mut figures);
     Ok(figures)
 }
@@ -133,34 +159,63 @@ async fn drive(
 /// Adds up what the clients saw, until the last has ended.
 async fn gather(clients: &mut JoinSet<Result<Tally>>, tally: &mut Tally) -> Result<()> {
     while let Some(client) = clients.join_next().await {
-        tally.add(&client.context("a client's task")??);
+        tally.add(client.context("a client's task")??);
     }
     Ok(())
 }
 
-async fn client(
-    mut script: Box<dyn Script>,
-    connection: Connection,
-    pace: Arc<Pace>,
-    clock: Clock,
-    done: Arc<AtomicU64>,
-) -> Result<Tally> {
-    let mut tally = Tally::default();
-    while let Some(due) = pace.next().await {
-        let request = script.request();
+/// One client, with one request at a time.
+pub(crate) struct Client {
+    pub(crate) script: Box<dyn Script>,
+    pub(crate) connection: Connection,
+    /// What goes wrong is counted, and the client goes on.
+    pub(crate) lenient: bool,
+}
+
+impl Client {
+    async fn work(mut self, pace: &Pace, clock: Clock, done: &AtomicU64) -> Result<Tally> {
+        let mut tally = Tally::default();
+        while let Some(due) = pace.next().await {
+            let (kind, answered) = self.ask().await;
+            let took = due.elapsed();
+            let checked = answered.and_then(|answer| self.look_at(kind, answer));
+            match checked {
+                Ok(()) => {
+                    done.fetch_add(1, Ordering::Relaxed);
+                    if clock.measures(due) {
+                        tally.record(kind, took);
+                    }
+                }
+                Err(error) if self.lenient => {
+                    tally.failed(error);
+                    self.relearn(pace).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(tally)
+    }
+
+    /// Sends the script's next request.
+    pub(crate) async fn ask(&mut self) -> (&'static str, Result<Bytes>) {
+        let request = self.script.request();
+        let answer = self.connection.unary(request.rpc, request.frame).await;
         let kind = request.kind;
-        let answer = connection.unary(request.rpc, request.frame).await;
-        let took = due.elapsed();
-        let answer = answer.with_context(|| kind.to_owned())?;
-        script
-            .answer(answer)
-            .with_context(|| format!("the answer to a {kind}"))?;
-        done.fetch_add(1, Ordering::Relaxed);
-        if clock.measures(due) {
-            tally.record(kind, took);
+        (kind, answer.with_context(|| kind.to_owned()))
+    }
+
+    /// Looks at the answer.
+    pub(crate) fn look_at(&mut self, kind: &'static str, answer: Bytes) -> Result<()> {
+        let answered = self.script.answer(answer);
+        answered.with_context(|| format!("the answer to a {kind}"))
+    }
+
+    /// After a request whose outcome nobody knows: where does everything stand?
+    pub(crate) async fn relearn(&mut self, pace: &Pace) {
+        while !pace.is_over() && self.script.relearn(&self.connection).await.is_err() {
+            sleep(Duration::from_millis(10)).await;
         }
     }
-    Ok(tally)
 }
 
 /// Puts a tally into figures.
@@ -172,7 +227,10 @@ pub(crate) fn describe(tally: &Tally, figures: &mut Figures) {
     }
     describe_kind("", &all, figures);
     #[expect(clippy::cast_precision_loss, reason = "a count of one round")]
-    figures.insert("unsent".to_owned(), tally.unsent as f64);
+    {
+        figures.insert("unsent".to_owned(), tally.unsent as f64);
+        figures.insert("errors".to_owned(), tally.errors as f64);
+    }
 }
 
 fn describe_kind(kind: &str, latencies: &Latencies, figures: &mut Figures) {

@@ -16,6 +16,8 @@ use crate::{
 pub(crate) struct Subject {
     pub(crate) target: Target,
     pub(crate) processes: Vec<Process>,
+    /// A peer whose failures are part of what is compared: they are counted, and do not end the run.
+    pub(crate) lenient: bool,
 }
 
 /// What is to be done.
@@ -80,7 +82,7 @@ async fn interleaved(plan: &Plan, workload: Workload, progress: &mut Progress) -
     for number in 1..=plan.rounds {
         for (subject, (name, rounds)) in plan.subjects.iter().zip(&mut targets) {
             progress.next(&format!("{} {name}, round {number}", workload.name()));
-            let figures = round(&subject.target, workload, &plan.load, &subject.processes)
+            let figures = round(subject, workload, &plan.load)
                 .await
                 .with_context(|| format!("{name}: {}, round {number}", workload.name()))?;
             rounds.push(figures);

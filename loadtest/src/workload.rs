@@ -16,6 +16,7 @@ mod watch;
 use anyhow::Result;
 use bytes::Bytes;
 use clap::ValueEnum;
+use futures_util::future::BoxFuture;
 
 use crate::{connection::Connection, keyspace::Keyspace, request::Request};
 
@@ -77,6 +78,15 @@ pub(crate) trait Script: Send {
     /// # Errors
     /// Where the answer is wrong.
     fn answer(&mut self, answer: Bytes) -> Result<()>;
+
+    /// Learns anew where things stand, after a request whose outcome nobody knows. Most scripts
+    /// remember nothing that a lost answer could change.
+    ///
+    /// # Errors
+    /// Where that fails as well.
+    fn relearn<'a>(&'a mut self, _connection: &'a Connection) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async { Ok(()) })
+    }
 }
 
 /// How lists are read.

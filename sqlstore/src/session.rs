@@ -145,6 +145,8 @@ pub(crate) trait Session: Send + 'static {
     /// Once this returns, what was written survives a loss of power. An error leaves open
     /// whether it does.
     fn commit(&mut self) -> Sql<()>;
+    /// How many pages the last commit wrote, as far as is known.
+    fn pages_of_last_commit(&self) -> i64;
     /// Ends the transaction; nothing of it remains. Harmless where there is none.
     fn rollback(&mut self);
 
@@ -191,9 +193,9 @@ pub(crate) trait Session: Send + 'static {
     fn leased_keys(&mut self, id: i64) -> Sql<Vec<Bytes>>;
 
     fn space(&mut self) -> Sql<Space>;
-    /// Gives a bounded part of the unused space back to the system; whether more is left that
-    /// is worth it. Outside of transactions.
-    fn give_back_space(&mut self, all: bool) -> Sql<bool>;
+    /// Gives so many pages of the unused space back to the system, and commits; whether more is
+    /// left that is worth it. Outside of transactions.
+    fn give_back_space(&mut self, all: bool, pages: i64) -> Sql<bool>;
     /// Does what the database needs between two transactions of the writer. Bounded.
     fn between_writes(&mut self) -> Sql<()>;
 }

@@ -46,11 +46,16 @@ pub(crate) fn test(
 
 /// Builds the program and says where it is.
 pub(crate) fn build_keyloom(root: &Path) -> Result<PathBuf> {
+    build(root, "keyloom-proxy", "keyloom")
+}
+
+/// Builds a program for use and says where it is.
+pub(crate) fn build(root: &Path, package: &str, name: &str) -> Result<PathBuf> {
     let mut build = cargo(root, &["build", "--release", "--locked"]);
-    build.args(["--package", "keyloom-proxy", "--bin", "keyloom"]);
+    build.args(["--package", package, "--bin", name]);
     build.arg("--message-format=json-render-diagnostics");
     let messages = output(&mut build)?;
-    executable(&messages, "keyloom").context("cargo built keyloom and did not say where")
+    executable(&messages, name).with_context(|| format!("cargo built {name} and did not say where"))
 }
 
 /// Where cargo put a program, from the messages of its build: one JSON object per line.

@@ -18,6 +18,7 @@ use crate::steps::Steps;
 
 mod check;
 mod e2e;
+mod bench;
 mod demo;
 mod steps;
 
@@ -66,6 +67,14 @@ enum Chore {
         #[arg(long, default_value = "http://127.0.0.1:2379")]
         listen: String,
     },
+    /// Puts Keyloom beside its peers: builds all of them, and measures (docs/benchmarks.md)
+    Bench {
+        /// What is compared
+        comparison: bench::Comparison,
+        /// Handed to the load generator: `-- --help` lists them
+        #[arg(last = true)]
+        arguments: Vec<String>,
+    },
     /// Everything: check, the tests that need no server, e2e
     Test,
 }
@@ -88,6 +97,10 @@ fn run(chore: Chore) -> Result<()> {
         Chore::Codegen { check: false } => return codegen::write(&root),
         Chore::Tidy => return tidy::check(&root),
         Chore::Peers { names } => return peers::show(&root, &names),
+        Chore::Bench {
+            comparison,
+            arguments,
+        } => return bench::compare(&root, comparison, &arguments),
         Chore::Demo { listen } => return demo::run(&root, &listen),
         Chore::Check => check::lint(&root, &mut steps),
         Chore::E2e { filter, arguments } => {

@@ -1,29 +1,16 @@
 //! The processes of a comparison.
 
-use std::{
-    fs::{self, File},
-    net::{SocketAddr, TcpListener},
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-};
+use std::{fs, net::SocketAddr, path::PathBuf, process::Command};
 
-use anyhow::{Context as _, Result, bail};
-use bytes::Bytes;
+use anyhow::{Context as _, Result};
 use tempfile::TempDir;
-use tokio::time::{Duration, Instant, sleep};
 
 use super::{ETCD, FOUR, GRPC_PROXY, ONE, RAW, TONIC};
 use crate::{
-    connection::Connection,
-    endpoint::{Endpoint, Target},
     keyspace::namespace,
-    process::Process,
-    request::Request,
     run::Subject,
+    server::{Server, answers, etcd, free_address},
 };
-
-/// How long a program may take until it answers.
-const START: Duration = Duration::from_secs(60);
 
 /// Where the programs are.
 #[derive(Debug)]
@@ -77,7 +64,7 @@ impl Cluster {
 
     /// The targets in the order of the report, each with its own process.
     pub(super) fn subjects(&self) -> Vec<Subject> {
-        let etcd = self.stores.iter().filter(|store| store.name == ETCD);
+        let etcd = self.stores.iter().filter(|store| store.name() == ETCD);
         etcd.chain(&self.servers).map(Server::subject).collect()
     }
 
@@ -86,28 +73,13 @@ impl Cluster {
     }
 
     async fn store(&mut self, programs: &Programs, name: &str) -> Result<SocketAddr> {
-        let (client, peer) = (free_address()?, free_address()?);
-        let (url, peer) = (format!("http://{client}"), format!("http://{peer}"));
-        let mut command = Command::new(&programs.etcd);
-        command.args(["--name", name, "--data-dir"]);
-        command.arg(self.path(name));
-        command.args([
-            "--listen-client-urls",
-            &url,
-            "--advertise-client-urls",
-            &url,
-        ]);
-        command.args(["--listen-peer-urls", &peer]);
-        command.args(["--initial-advertise-peer-urls", &peer]);
-        command.args(["--initial-cluster", &format!("{name}={peer}")]);
-        // Every store is a cluster of its own.
-        command.args(["--initial-cluster-token", name]);
-        // A run writes more than the default quota of 2 GB.
-        command.args(["--quota-backend-bytes", "8589934592"]);
-        let store = Server::start(name, command, client, &self.path(&format!("{name}.log")))?;
-        self.stores.push(store);
-        answers(name, client).await?;
-        Ok(client)
+        let address = free_address()?;
+        let command = etcd(&programs.etcd, name, &self.path(name), address)?;
+        let log = self.path(&format!("{name}.log"));
+        self.stores
+            .push(Server::start(name, command, address, &log)?);
+        answers(name, address).await?;
+        Ok(address)
     }
 
     async fn serve(&mut self, name: &str, command: Command, address: SocketAddr) -> Result<()> {
@@ -169,81 +141,6 @@ fn topology_of(stores: &[SocketAddr]) -> String {
         };
     }
     text
-}
-
-/// An address that was free a moment ago.
-fn free_address() -> Result<SocketAddr> {
-    let listener = TcpListener::bind("127.0.0.1:0").context("a free port")?;
-    Ok(listener.local_addr()?)
-}
-
-/// Waits until a program answers a linearizable read.
-async fn answers(name: &str, address: SocketAddr) -> Result<()> {
-    let deadline = Instant::now() + START;
-    let endpoint = Endpoint { address };
-    loop {
-        match probe(&endpoint).await {
-            Ok(_) => return Ok(()),
-            Err(error) if Instant::now() > deadline => {
-                bail!("{name} does not answer: {error:#}");
-            }
-            Err(_) => sleep(Duration::from_millis(50)).await,
-        }
-    }
-}
-
-async fn probe(endpoint: &Endpoint) -> Result<Bytes> {
-    let get = Request::get(&Bytes::from_static(b"/registry/health"));
-    let connection = Connection::open(endpoint).await?;
-    tokio::time::timeout(START, connection.unary(get.rpc, get.frame)).await?
-}
-
-/// A process of ours.
-#[derive(Debug)]
-struct Server {
-    name: String,
-    address: SocketAddr,
-    process: Child,
-}
-
-impl Server {
-    fn start(name: &str, mut command: Command, address: SocketAddr, log: &Path) -> Result<Self> {
-        let log = File::create(log).context("creating a log")?;
-        let process = command
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()
-            .with_context(|| format!("starting {name}: {}", command.get_program().display()))?;
-        Ok(Self {
-            name: name.to_owned(),
-            address,
-            process,
-        })
-    }
-
-    fn subject(&self) -> Subject {
-        Subject {
-            target: Target {
-                name: self.name.clone(),
-                endpoint: Endpoint {
-                    address: self.address,
-                },
-            },
-            processes: vec![Process {
-                name: self.name.clone(),
-                pid: self.process.id(),
-            }],
-        }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // It may have ended by itself. Its data is worth nothing, so it need not end cleanly.
-        drop(self.process.kill());
-        drop(self.process.wait());
-    }
 }
 
 #[cfg(test)]

@@ -157,7 +157,7 @@ impl Count {
     pub(super) fn new(space: Keyspace, client: usize) -> Self {
         let count = |number| {
             let prefix = Resource::Lists.namespace(number);
-            Request::count(prefix.clone().into(), end_of(&prefix))
+            Request::count(prefix.clone().into(), end_of(&prefix), 0)
         };
         Self {
             requests: (0..space.namespaces).map(count).collect(),
@@ -175,7 +175,7 @@ impl Script for Count {
             .checked_rem(self.requests.len())
             .and_then(|turn| self.requests.get(turn).cloned())
             // There is at least one namespace.
-            .unwrap_or_else(|| Request::count(Bytes::new(), Bytes::new()))
+            .unwrap_or_else(|| Request::count(Bytes::new(), Bytes::new(), 0))
     }
 
     fn answer(&mut self, answer: Bytes) -> Result<()> {

@@ -1,5 +1,7 @@
 //! What must be there before a round, and what is taken away after a run.
 
+use std::{collections::HashMap, ops::Range};
+
 use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
@@ -75,27 +77,30 @@ async fn lists(space: Keyspace, connection: &Connection) -> Result<()> {
     Ok(())
 }
 
-/// The clients' keys are there, and no others: an earlier run may have been cut off.
+/// The clients' keys are there. Others may be left by a round with more clients; only those that
+/// scripts create may not be: an earlier run may have been cut off.
 async fn singles(space: Keyspace, clients: usize, connection: &Connection) -> Result<()> {
-    let mut keys: Vec<_> = (0..clients)
-        .flat_map(|client| (0..space.keys).map(move |key| space.single(client, key)))
-        .collect();
-    keys.sort();
-    let mut there = Vec::new();
+    let mut there = HashMap::new();
     for number in 0..space.namespaces {
         let listed = listed(Resource::Singles.namespace(number), connection).await?;
-        there.extend(listed.kvs);
+        there.extend(listed.kvs.into_iter().map(|kv| (kv.key.clone(), kv)));
     }
-    let as_expected = there.len() == keys.len()
-        && there
-            .iter()
-            .zip(&keys)
-            .all(|(kv, key)| kv.key == *key && kv.value == value(key, space.value_size));
-    if !as_expected {
-        for number in 0..space.namespaces {
-            clear_namespace(Resource::Singles, number, connection).await?;
+    let keys = |numbers: Range<usize>| {
+        (0..clients).flat_map(move |client| {
+            let key = move |number| space.single(client, number);
+            numbers.clone().map(key)
+        })
+    };
+    let missing = keys(0..space.keys).filter(|key| {
+        let there = there.get(key);
+        there.is_none_or(|kv| kv.value != value(key, space.value_size))
+    });
+    write(missing.collect(), space.value_size, connection).await?;
+    for key in keys(space.keys..2 * space.keys) {
+        if let Some(kv) = there.get(&key) {
+            let delete = Request::delete(&key, kv.mod_revision);
+            connection.unary(delete.rpc, delete.frame).await?;
         }
-        write(keys, space.value_size, connection).await?;
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use keyloom_etcd_api::etcdserverpb::{
     PutResponse, RangeResponse, TxnResponse, response_op::Response,
 };
@@ -115,6 +116,10 @@ impl Script for Single {
                 updated(answer)
             }
         }
+    }
+
+    fn relearn<'a>(&'a mut self, connection: &'a Connection) -> BoxFuture<'a, Result<()>> {
+        Box::pin(self.read(connection))
     }
 }
 

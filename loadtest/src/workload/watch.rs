@@ -13,8 +13,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use bytes::Bytes;
 use keyloom_etcd_api::{
     Rpc,
-    etcdserverpb::{RangeResponse, WatchResponse},
-    wire::peek_header,
+    etcdserverpb::{RangeResponse, TxnResponse, WatchResponse},
 };
 use prost::Message as _;
 use tokio::{
@@ -54,6 +53,10 @@ pub(crate) async fn watch_round(
     processes: &[Process],
 ) -> Result<Figures> {
     let first = connections.first().context("no connection")?;
+    let mut keys = Vec::new();
+    for number in 0..load.clients {
+        keys.push(own_keys(number, load.shape.keyspace.namespaces, first).await?);
+    }
     let start = revision(first).await? + 1;
     let mut watchers = JoinSet::new();
     let mut streams = Vec::new();
@@ -71,10 +74,10 @@ pub(crate) async fn watch_round(
     }
     let pace = Pace::new(shared.clock, load.rate, load.most);
     let mut writers = JoinSet::new();
-    for (number, connection) in (0..load.clients).zip(connections.iter().cycle()) {
+    for (keys, connection) in keys.into_iter().zip(connections.iter().cycle()) {
         let (pace, shared) = (Arc::clone(&pace), Arc::clone(&shared));
-        let connection = connection.clone();
-        writers.spawn(writer(number, load.clone(), connection, pace, shared));
+        let (size, connection) = (load.shape.keyspace.value_size, connection.clone());
+        writers.spawn(writer(keys, size, connection, pace, shared));
     }
     sleep_until(shared.clock.begin).await;
     let meter = Meter::start(processes, shared.delivered.load(Ordering::Relaxed))?;
@@ -156,27 +159,50 @@ async fn open(connection: &Connection, start: i64) -> Result<Streams> {
     Ok(stream)
 }
 
-async fn writer(
+/// A writer's keys, one in each namespace, each with the revision that it was last written at.
+async fn own_keys(
     number: usize,
-    load: Load,
+    namespaces: usize,
+    connection: &Connection,
+) -> Result<Vec<(Bytes, i64)>> {
+    let mut keys = Vec::new();
+    for namespace in 0..namespaces {
+        let namespace = Resource::Watched.namespace(namespace);
+        let key: Bytes = format!("{namespace}writer-{number:05}").into();
+        let get = Request::get(&key);
+        let answer = RangeResponse::decode(connection.unary(get.rpc, get.frame).await?)?;
+        keys.push((key, answer.kvs.first().map_or(0, |kv| kv.mod_revision)));
+    }
+    Ok(keys)
+}
+
+/// Writes as kube-apiserver does: every store has that transaction, and some have no other write.
+async fn writer(
+    mut keys: Vec<(Bytes, i64)>,
+    value_size: usize,
     connection: Connection,
     pace: Arc<Pace>,
     shared: Arc<Shared>,
 ) -> Result<Tally> {
     let mut tally = Tally::default();
-    let space = load.shape.keyspace;
-    let mut turn = number;
+    let mut turn: usize = 0;
     while let Some(due) = pace.next().await {
         turn += 1;
-        let namespace = Resource::Watched.namespace(turn % space.namespaces);
-        let key: Bytes = format!("{namespace}writer-{number:05}").into();
-        let put = Request::put(&key, &stamped(&key, due, shared.clock, space.value_size));
-        let answer = connection.unary(put.rpc, put.frame).await.context("put")?;
-        let header = peek_header(&answer)?.context("an answer without a header")?;
-        shared.newest.fetch_max(header.revision, Ordering::Relaxed);
+        let place = turn % keys.len().max(1);
+        let (key, written_at) = keys.get_mut(place).context("a writer without keys")?;
+        let value = stamped(key, due, shared.clock, value_size);
+        let update = Request::update(key, &value, *written_at);
+        let answer = connection.unary(update.rpc, update.frame).await;
+        let answer = TxnResponse::decode(answer.context("update")?)?;
+        ensure!(answer.succeeded, "a compare failed that must hold");
+        *written_at = answer
+            .header
+            .context("an answer without a header")?
+            .revision;
+        shared.newest.fetch_max(*written_at, Ordering::Relaxed);
         shared.written.fetch_add(1, Ordering::Relaxed);
         if shared.clock.measures(due) {
-            tally.record("put", due.elapsed());
+            tally.record("update", due.elapsed());
         }
     }
     Ok(tally)

@@ -46,9 +46,6 @@ use sql;
 /// How many unused pages are worth keeping for the next writes: 16 MiB.
 const SPARE_PAGES: i64 = 4096;
 
-/// How many pages are given back at once: short enough that no write notices.
-const GIVEN_BACK_AT_ONCE: i64 = 256;
-
 /// What watches over every statement.
 #[derive(Clone, Debug)]
 pub(crate) struct Watchman {
@@ -218,6 +215,11 @@ impl Session for SqliteSession {
 
     fn commit(&mut self) -> Sql<()> {
         self.execute(Statement::Commit, "COMMIT", [])
+    }
+
+    fn pages_of_last_commit(&self) -> i64 {
+        let checkpointer = self.checkpointer.as_ref();
+        checkpointer.map_or(0, |checkpointer| checkpointer.pages_of_last_commit())
     }
 
     fn rollback(&mut self) {
@@ -409,11 +411,11 @@ impl Session for SqliteSession {
         })
     }
 
-    fn give_back_space(&mut self, all: bool) -> Sql<bool> {
+    fn give_back_space(&mut self, all: bool, most: i64) -> Sql<bool> {
         let pages = self.pragma(Statement::Space, "page_count")?;
         let unused = self.pragma(Statement::Space, "freelist_count")?;
         let spare = if all { 0 } else { SPARE_PAGES.max(pages / 10) };
-        let excess = unused.saturating_sub(spare).min(GIVEN_BACK_AT_ONCE);
+        let excess = unused.saturating_sub(spare).min(most);
         if excess <= 0 {
             return Ok(false);
         }

@@ -196,7 +196,7 @@ impl<S: Session> Writer<S> {
         }
         if batch.dirty {
             self.chores
-                .sweep_along(&mut self.session, &mut batch.marks)?;
+                .sweep_along(&mut self.session, &mut batch.marks, asked.len())?;
             self.session.set_marks(&batch.marks)?;
         }
         Ok((batch, answers))

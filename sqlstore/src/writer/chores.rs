@@ -1,6 +1,9 @@
 //! What the writer does besides writing: sweeping behind a compaction, and giving space back.
 //!
-//! In slices, a few milliseconds each: one along with each batch, or alone while nobody waits.
+//! In slices: alone while nobody waits, and where somebody always does, along with each batch. A
+//! write that comes in the middle of one waits for its end, so a slice is kept small in two ways:
+//! in the time that it takes, and in the pages that it changes, which its commit writes to the
+//! disk and waits for.
 //!
 //! ```text
 //!            compact               swept                    nothing unused is left
@@ -17,15 +20,23 @@ use crate::{
     session::{Marks, Place, Session, Sql},
 };
 
-/// A slice that takes longer than this makes the next one smaller.
-const LONG: Duration = Duration::from_millis(2);
+/// A slice that takes longer than this, its commit aside, makes the next one smaller.
+const LONG: Duration = Duration::from_millis(1);
+
+/// And so does one that changes more pages than this: 256 KiB.
+const MANY_PAGES: i64 = 64;
 
 /// How long chores rest after a fault.
 const AFTER_A_FAULT: Duration = Duration::from_secs(5);
 
-const FEWEST_ROWS: i64 = 32;
-const MOST_ROWS: i64 = 500;
-const ROWS_AT_FIRST: i64 = 256;
+const FEWEST_ROWS: i64 = 16;
+const MOST_ROWS: i64 = 256;
+const ROWS_AT_FIRST: i64 = 64;
+
+/// How many pages are given back at once.
+const FEWEST_BACK: i64 = 8;
+const MOST_BACK: i64 = 256;
+const BACK_AT_FIRST: i64 = 32;
 
 /// A sweep behind a compaction.
 #[derive(Clone, Copy, Debug)]
@@ -44,7 +55,10 @@ struct Sweep {
 pub(super) struct Chores {
     sweep: Option<Sweep>,
     rows: i64,
+    pages_back: i64,
     gives_back: bool,
+    /// Whether there was time for a slice since the last batch.
+    had_time: bool,
     /// After a fault: not before this.
     resume: Option<Instant>,
     /// Whether a batch failed because of the chore that was done along with it.
@@ -58,7 +72,9 @@ impl Default for Chores {
         Self {
             sweep: None,
             rows: ROWS_AT_FIRST,
+            pages_back: BACK_AT_FIRST,
             gives_back: true,
+            had_time: false,
             resume: None,
             spoiled_a_batch: false,
             when_swept: Vec::new(),
@@ -120,33 +136,61 @@ impl Chores {
         Ok(())
     }
 
-    /// A slice of the sweep, as part of a transaction that is under way anyway.
+    /// A slice as part of a batch, where there was no time for one before it. However small slices
+    /// have become, it sweeps more than `writes` changes: who writes without a pause must not stay
+    /// ahead of the sweep for ever.
     pub(super) fn sweep_along<S: Session>(
         &mut self,
         session: &mut S,
         marks: &mut Marks,
+        writes: usize,
     ) -> Sql<()> {
+        if std::mem::take(&mut self.had_time) {
+            return Ok(());
+        }
+        let least = i64::try_from(2 * writes).unwrap_or(MOST_ROWS);
+        self.sweep_some(session, marks, self.rows.max(least))
+    }
+
+    /// A slice of the sweep, in the transaction that is under way.
+    fn sweep_some<S: Session>(&mut self, session: &mut S, marks: &mut Marks, rows: i64) -> Sql<()> {
         let Some(sweep) = self.sweep.filter(|_| self.may_work()) else {
             return Ok(());
         };
         let began = Instant::now();
-        let to = Place((sweep.at.0 + self.rows).min(sweep.end.0));
+        let to = Place((sweep.at.0 + rows).min(sweep.end.0));
         if let Err(fault) = session.sweep(sweep.at, to, sweep.revision) {
             self.failed(&fault);
             self.spoiled_a_batch = true;
             return Err(fault);
         }
         marks.swept = to.min(sweep.next).max(marks.swept);
-        let took = began.elapsed();
-        if took > LONG {
+        if began.elapsed() > LONG {
             self.rows = (self.rows / 2).max(FEWEST_ROWS);
-        } else if took < LONG / 2 {
-            self.rows = (self.rows * 2).min(MOST_ROWS);
         }
         // Should the transaction fail, the sweep begins anew from the marks.
         self.sweep = (to < sweep.end).then_some(Sweep { at: to, ..sweep });
         self.gives_back |= self.sweep.is_none();
         Ok(())
+    }
+
+    /// A slice was alone in its transaction, which took so long without its commit and wrote so
+    /// many pages: what does that say for the next one?
+    fn swept_alone(&mut self, took: Duration, pages: i64) {
+        if pages > MANY_PAGES {
+            self.rows = (self.rows / 2).max(FEWEST_ROWS);
+        } else if took < LONG / 2 && pages < MANY_PAGES / 2 {
+            self.rows = (self.rows * 2).min(MOST_ROWS);
+        }
+    }
+
+    /// The same of pages that were given back.
+    fn gave_back(&mut self, pages: i64) {
+        if pages > MANY_PAGES {
+            self.pages_back = (self.pages_back / 2).max(FEWEST_BACK);
+        } else if pages < MANY_PAGES / 2 {
+            self.pages_back = (self.pages_back * 2).min(MOST_BACK);
+        }
     }
 
     fn swept(&mut self) {
@@ -183,17 +227,24 @@ impl<S: Session> Writer<S> {
     fn sweep_alone(&mut self) -> Sql<()> {
         self.session.begin_write()?;
         let mut batch = Batch::new(self.marks);
+        let (began, rows) = (Instant::now(), self.chores.rows);
         self.chores
-            .sweep_along(&mut self.session, &mut batch.marks)?;
+            .sweep_some(&mut self.session, &mut batch.marks, rows)?;
+        self.chores.had_time = true;
+        let took = began.elapsed();
         self.session.set_marks(&batch.marks)?;
         self.session.commit()?;
         self.marks = batch.marks;
+        self.chores
+            .swept_alone(took, self.session.pages_of_last_commit());
         Ok(())
     }
 
     fn give_back_space(&mut self) -> Sql<()> {
         let all = !self.chores.defragment.is_empty();
-        self.chores.gives_back = self.session.give_back_space(all)?;
+        let most = self.chores.pages_back;
+        self.chores.gives_back = self.session.give_back_space(all, most)?;
+        self.chores.gave_back(self.session.pages_of_last_commit());
         if !self.chores.gives_back {
             for reply in self.chores.defragment.drain(..) {
                 drop(reply.send(Ok(Bytes::new())));

@@ -16,7 +16,7 @@ use crate::{
     census::Census,
     clock::SystemClock,
     dialect::sqlite::{
-        Connect, Role, SqliteSession, Watchman,
+        Checkpointer, Connect, Role, SqliteSession, Watchman,
         inject::{Injected, When},
     },
     error::Origin,
@@ -71,7 +71,8 @@ fn bench() -> Bench {
         full: false.into(),
         options,
     });
-    let mut session = connect.session(Role::Writer, None).unwrap();
+    let checkpointer = Arc::new(Checkpointer::default());
+    let mut session = connect.session(Role::Writer, Some(checkpointer)).unwrap();
     let marks = session.marks().unwrap();
     let reader = connect.session(Role::Reader, None).unwrap();
     let writer = Writer::new(session, shared.clone(), marks).unwrap();
@@ -373,6 +374,74 @@ fn a_sweep_that_fails_fails_alone() {
         .changes(Place(0), Place(i64::MAX), Values::Leave, &mut count)
         .unwrap();
     assert_eq!(rows, 202);
+}
+
+/// A write that comes while a chore is done waits for it, so no chore may write much at once:
+/// neither sweeping keys that lie far apart, each on pages of its own, nor giving space back.
+#[test]
+fn no_chore_writes_much_at_once() {
+    let mut bench = bench();
+    for round in 0..3_u64 {
+        for batch in 0..8_u64 {
+            // Each round in another order, so that what one change supersedes is nowhere near
+            // what the next one does.
+            let key = |number: u64| (batch * 500 + number) * [1, 1237, 2741][round as usize] % 4001;
+            let puts = (0..500).map(|number| {
+                Request::Put(PutRequest {
+                    key: format!("/{:05}", key(number)).into(),
+                    value: vec![b'v'; 1500].into(),
+                    ..PutRequest::default()
+                })
+            });
+            bench.ask(puts.collect());
+        }
+    }
+    let revision = bench.writer.marks.revision;
+    let compact = CompactionRequest {
+        revision,
+        physical: false,
+    };
+    bench.ask(vec![Request::Compact(compact)]);
+    bench.writer.chores.defragment(oneshot::channel().0);
+    let mut written = Vec::new();
+    while bench.writer.do_chore() {
+        written.push(bench.writer.session.pages_of_last_commit());
+    }
+    // 512 KiB are aimed at; a slice may be larger where the ones before it were easy.
+    assert!(*written.iter().max().unwrap() <= 3 * 128, "{written:?}");
+    assert!(written.len() > 50, "{written:?}");
+    bench.check();
+}
+
+/// Who writes without a pause does not stay ahead of the sweep.
+#[test]
+fn a_sweep_ends_though_the_writer_never_rests() {
+    let mut bench = bench();
+    let batch = |version: u64| {
+        let put = move |number: u64| put(&format!("k{:04}", (number * 7 + version) % 1000));
+        (0..400).map(put).collect::<Vec<_>>()
+    };
+    for version in 0..20 {
+        bench.ask(batch(version));
+    }
+    let revision = bench.writer.marks.revision;
+    let compact = CompactionRequest {
+        revision,
+        physical: false,
+    };
+    bench.ask(vec![Request::Compact(compact)]);
+    let end = bench
+        .writer
+        .session
+        .place_at(revision, &bench.writer.marks)
+        .unwrap();
+    let mut batches = 0;
+    while bench.writer.marks.swept.0 + 1 < end.0 {
+        bench.ask(batch(batches));
+        batches += 1;
+        assert!(batches <= 12, "8000 changes, 400 writes in a batch");
+    }
+    bench.check();
 }
 
 /// Counts from blocks are those of a look at every key, now and at any revision.

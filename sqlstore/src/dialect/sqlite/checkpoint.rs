@@ -49,6 +49,8 @@ const AGAIN: Duration = Duration::from_millis(250);
 pub(crate) struct Checkpointer {
     /// Pages in the log, as of the last commit.
     pages: AtomicI64,
+    /// How many of them the last commit wrote.
+    last_commit: AtomicI64,
     /// Pages that a checkpoint has moved since the log began.
     moved: AtomicI64,
     wants_the_writer: AtomicBool,
@@ -60,12 +62,24 @@ impl Checkpointer {
     /// The writer has committed; the log has so many pages.
     pub(super) fn wrote(&self, pages: i32) {
         let pages = i64::from(pages);
-        if pages < self.pages.swap(pages, Ordering::Relaxed) {
+        let before = self.pages.swap(pages, Ordering::Relaxed);
+        if pages < before {
             self.moved.store(0, Ordering::Relaxed);
         }
+        // A log that has become shorter began anew with this commit.
+        let wrote = if pages < before {
+            pages
+        } else {
+            pages - before
+        };
+        self.last_commit.store(wrote, Ordering::Relaxed);
         if pages - self.moved.load(Ordering::Relaxed) > SOON {
             self.wake.notify_one();
         }
+    }
+
+    pub(super) fn pages_of_last_commit(&self) -> i64 {
+        self.last_commit.load(Ordering::Relaxed)
     }
 
     pub(super) fn wants_the_writer(&self) -> bool {

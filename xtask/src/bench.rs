@@ -1,0 +1,57 @@
+//! Comparisons with peers, from a clean machine: builds what is compared, and runs the load
+//! generator that starts and measures it.
+
+use std::{fs, path::Path};
+
+use anyhow::{Context, Result};
+use clap::ValueEnum;
+
+use crate::{
+    e2e::build,
+    peers::Peers,
+    process::{cargo, run},
+};
+
+/// What is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Comparison {
+    /// Keyloom in front of etcd, beside grpc-proxy and the floor
+    Proxy,
+    /// Keyloom's own store on SQLite, beside kine and etcd
+    Sqlite,
+}
+
+/// `arguments` are the load generator's.
+///
+/// # Errors
+/// Where something cannot be built, and where the load generator says that something is wrong.
+pub(crate) fn compare(root: &Path, comparison: Comparison, arguments: &[String]) -> Result<()> {
+    let peers = Peers::all(root)?;
+    let keyloom = build(root, "keyloom-proxy", "keyloom")?;
+    // The floor's programs must lie beside the load generator: all of them are built.
+    run(&mut cargo(
+        root,
+        &[
+            "build",
+            "--release",
+            "--locked",
+            "--package",
+            "keyloom-loadtest",
+        ],
+    ))?;
+    let loadtest = build(root, "keyloom-loadtest", "keyloom-loadtest")?;
+    let mut command = std::process::Command::new(&loadtest);
+    command.env("KEYLOOM_BIN", &keyloom);
+    command.env("KEYLOOM_PEERS", &peers.bin);
+    command.env("KEYLOOM_ETCD34", &peers.etcd34);
+    match comparison {
+        Comparison::Proxy => command.arg("compare"),
+        Comparison::Sqlite => {
+            // Not a temporary folder, which may be memory: the workspace is on a disk.
+            let folder = root.join("target/bench");
+            fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
+            command.arg("sqlite").arg("--folder").arg(folder)
+        }
+    };
+    run(command.args(arguments))
+}

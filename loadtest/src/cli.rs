@@ -9,7 +9,9 @@ use tokio::time::Duration;
 use crate::{
     compare::Compare,
     endpoint::Target,
+    footprint::Footprint,
     keyspace::Keyspace,
+    plot,
     process::Process,
     report,
     round::Load,
@@ -34,6 +36,8 @@ enum Command {
     Compare(Compare),
     /// Starts Keyloom on SQLite, kine and etcd, and puts them side by side on one disk
     Sqlite(Sqlite),
+    /// How soon Keyloom and grpc-proxy are ready, and what they take while nothing happens
+    Footprint(Footprint),
 }
 
 #[derive(Debug, Args)]
@@ -109,6 +113,9 @@ pub(crate) struct LoadArguments {
     /// Watchers, in the watch workload
     #[arg(long, default_value_t = 16)]
     watchers: usize,
+    /// Nodes, in the cluster workload: without --rate they say how much is sent
+    #[arg(long, default_value_t = 500)]
+    nodes: usize,
     /// Threads of this program
     #[arg(long, default_value_t = 1)]
     threads: usize,
@@ -120,6 +127,9 @@ pub(crate) struct Output {
     /// Every figure of every round, to a file
     #[arg(long)]
     json: Option<PathBuf>,
+    /// The medians as bars, to an SVG file
+    #[arg(long)]
+    svg: Option<PathBuf>,
 }
 
 impl Arguments {
@@ -132,6 +142,7 @@ impl Arguments {
             Command::Run(run) => run.run(),
             Command::Compare(compare) => compare.run(),
             Command::Sqlite(sqlite) => sqlite.run(),
+            Command::Footprint(footprint) => footprint.run(),
         }
     }
 }
@@ -183,6 +194,7 @@ impl LoadArguments {
             ("--objects", self.objects),
             ("--object-size", self.object_size),
             ("--watchers", self.watchers),
+            ("--nodes", self.nodes),
         ];
         for (name, count) in counts {
             ensure!(count > 0, "{name} must be at least 1");
@@ -209,6 +221,7 @@ impl LoadArguments {
                 page: self.page,
             },
             watchers: self.watchers,
+            nodes: self.nodes,
         })
     }
 
@@ -227,6 +240,10 @@ impl Output {
         if let Some(path) = &self.json {
             let json = serde_json::to_string_pretty(&report::json(outcomes))?;
             fs::write(path, json).with_context(|| format!("writing {}", path.display()))?;
+        }
+        if let Some(path) = &self.svg {
+            let svg = plot::svg(outcomes);
+            fs::write(path, svg).with_context(|| format!("writing {}", path.display()))?;
         }
         Ok(())
     }
@@ -262,7 +279,7 @@ mod tests {
         let all = ["keyloom-loadtest", "run"].iter().chain(arguments);
         match Arguments::try_parse_from(all)?.command {
             Command::Run(run) => Ok(run),
-            Command::Compare(_) | Command::Sqlite(_) => unreachable!("asked for `run`"),
+            _ => unreachable!("asked for `run`"),
         }
     }
 

@@ -86,7 +86,7 @@ impl Connection {
             status_of(&head.headers)?;
         }
         Ok(Streams {
-            _requests: requests,
+            requests,
             answers,
             buffer: BytesMut::new(),
         })
@@ -111,13 +111,21 @@ impl Connection {
 /// Both sides of a streaming call. Dropping it ends the call.
 #[derive(Debug)]
 pub(crate) struct Streams {
-    /// Held, not used: the store would take its end for the end of the call.
-    _requests: SendStream<Bytes>,
+    /// Held even where nothing more is sent: the store would take its end for the end of the call.
+    requests: SendStream<Bytes>,
     answers: RecvStream,
     buffer: BytesMut,
 }
 
 impl Streams {
+    /// Sends one more framed request.
+    ///
+    /// # Errors
+    /// Where the call has ended.
+    pub(crate) fn send(&mut self, frame: Bytes) -> Result<()> {
+        Ok(self.requests.send_data(frame, false)?)
+    }
+
     /// The next answer.
     ///
     /// # Errors

@@ -29,6 +29,8 @@ pub(crate) enum Resource {
     Lists,
     /// What is watched.
     Watched,
+    /// What is written once and expires.
+    Events,
 }
 
 impl Resource {
@@ -37,6 +39,7 @@ impl Resource {
             Self::Singles => "singles",
             Self::Lists => "lists",
             Self::Watched => "watched",
+            Self::Events => "events",
         }
     }
 

@@ -2,7 +2,8 @@
 //!
 //! The way of a run: [`cli`] reads what is asked for, [`run`] interleaves rounds over the targets,
 //! [`round`] drives the clients of one round at the pace of [`pace`], [`workload`] says what each
-//! client sends and checks every answer, [`stats`] and [`report`] make the table and the JSON.
+//! client sends and checks every answer, [`stats`] and [`report`] make the table and the JSON,
+//! [`plot`] the picture.
 //! [`compare`] and [`sqlite`] start peers of their own and put them side by side.
 //!
 //! It speaks only the wire, over its own thin client ([`connection`]), so that the machine's time
@@ -21,6 +22,8 @@ mod process;
 mod server;
 mod stats;
 mod report;
+mod plot;
 mod progress;
 mod compare;
 mod sqlite;
+mod footprint;

@@ -42,6 +42,8 @@ pub(crate) struct Load {
     pub(crate) shape: Shape,
     /// In the watch workload.
     pub(crate) watchers: usize,
+    /// In the cluster workload.
+    pub(crate) nodes: usize,
 }
 
 /// Latencies by kind of request.
@@ -67,7 +69,7 @@ impl Tally {
         self.kinds.entry(kind).or_default().record(latency);
     }
 
-    fn add(&mut self, other: Self) {
+    pub(crate) fn add(&mut self, other: Self) {
         for (kind, latencies) in &other.kinds {
             self.kinds.entry(kind).or_default().add(latencies);
         }
@@ -85,7 +87,16 @@ impl Tally {
 pub(crate) async fn round(subject: &Subject, workload: Workload, load: &Load) -> Result<Figures> {
     let connections = connect(&subject.target, load.connections).await?;
     let first = connections.first().context("no connection")?;
+    let mut load = load.clone();
+    if workload == Workload::Cluster {
+        // A client writes for the nodes that it is dealt.
+        load.shape.keyspace.keys = load.nodes.div_ceil(load.clients).max(1);
+    }
     workload::prepare(workload, load.shape, load.clients, first).await?;
+    let load = &load;
+    if workload == Workload::Cluster {
+        return workload::cluster_round(&connections, load, subject).await;
+    }
     if workload == Workload::Watch {
         return workload::watch_round(&connections, load, &subject.processes).await;
     }

@@ -10,8 +10,10 @@ mod prepare;
 mod single;
 mod list;
 mod lease;
+mod event;
 mod mix;
 mod watch;
+mod cluster;
 
 use anyhow::Result;
 use bytes::Bytes;
@@ -20,6 +22,7 @@ use futures_util::future::BoxFuture;
 
 use crate::{connection::Connection, keyspace::Keyspace, request::Request};
 
+pub(crate) use cluster::cluster_round;
 pub(crate) use prepare::{clear, prepare};
 pub(crate) use watch::watch_round;
 
@@ -47,6 +50,8 @@ pub(crate) enum Workload {
     Lease,
     /// A cluster's traffic: heartbeats of nodes, churn of pods, events with leases, reads
     Mix,
+    /// The same at the rate of so many nodes, with the apiserver's watches and consistent reads
+    Cluster,
     /// Writes at a rate, and watchers on all of them: delivery delay and completeness
     Watch,
 }
@@ -63,7 +68,7 @@ impl Workload {
     fn lists(self) -> bool {
         matches!(
             self,
-            Self::List | Self::Count | Self::MergedList | Self::Mix
+            Self::List | Self::Count | Self::MergedList | Self::Mix | Self::Cluster
         )
     }
 }
@@ -119,7 +124,7 @@ pub(crate) async fn script(
         Workload::Count => Box::new(list::Count::new(shape.keyspace, client)),
         Workload::Lease => Box::new(lease::Lease::default()),
         Workload::Mix => Box::new(mix::Mix::new(shape, client, connection).await?),
-        // Its rounds have a shape of their own.
-        Workload::Watch => Box::new(single(single::Verb::Put)),
+        // Their rounds have a shape of their own.
+        Workload::Watch | Workload::Cluster => Box::new(single(single::Verb::Put)),
     })
 }

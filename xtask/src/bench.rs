@@ -7,9 +7,10 @@ use anyhow::{Context, Result};
 use clap::ValueEnum;
 
 use crate::{
-    e2e::build,
+    e2e::{BuildOf, build},
     peers::Peers,
     process::{cargo, run},
+    routing,
 };
 
 /// What is compared.
@@ -19,6 +20,10 @@ pub(crate) enum Comparison {
     Proxy,
     /// Keyloom's own store on SQLite, beside kine and etcd
     Sqlite,
+    /// What Keyloom and grpc-proxy take while nothing happens
+    Footprint,
+    /// Instructions of routing, by the number of routes
+    Routing,
 }
 
 /// `arguments` are the load generator's.
@@ -26,8 +31,11 @@ pub(crate) enum Comparison {
 /// # Errors
 /// Where something cannot be built, and where the load generator says that something is wrong.
 pub(crate) fn compare(root: &Path, comparison: Comparison, arguments: &[String]) -> Result<()> {
+    if comparison == Comparison::Routing {
+        return routing::show(root);
+    }
     let peers = Peers::all(root)?;
-    let keyloom = build(root, "keyloom-proxy", "keyloom")?;
+    let keyloom = build(root, "keyloom-proxy", BuildOf::Program("keyloom"))?;
     // The floor's programs must lie beside the load generator: all of them are built.
     run(&mut cargo(
         root,
@@ -39,13 +47,15 @@ pub(crate) fn compare(root: &Path, comparison: Comparison, arguments: &[String])
             "keyloom-loadtest",
         ],
     ))?;
-    let loadtest = build(root, "keyloom-loadtest", "keyloom-loadtest")?;
+    let program = BuildOf::Program("keyloom-loadtest");
+    let loadtest = build(root, "keyloom-loadtest", program)?;
     let mut command = std::process::Command::new(&loadtest);
     command.env("KEYLOOM_BIN", &keyloom);
     command.env("KEYLOOM_PEERS", &peers.bin);
     command.env("KEYLOOM_ETCD34", &peers.etcd34);
     match comparison {
         Comparison::Proxy => command.arg("compare"),
+        Comparison::Footprint | Comparison::Routing => command.arg("footprint"),
         Comparison::Sqlite => {
             // Not a temporary folder, which may be memory: the workspace is on a disk.
             let folder = root.join("target/bench");

@@ -46,13 +46,24 @@ pub(crate) fn test(
 
 /// Builds the program and says where it is.
 pub(crate) fn build_keyloom(root: &Path) -> Result<PathBuf> {
-    build(root, "keyloom-proxy", "keyloom")
+    build(root, "keyloom-proxy", BuildOf::Program("keyloom"))
+}
+
+/// What a package has to be run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum BuildOf {
+    Program(&'static str),
+    Example(&'static str),
 }
 
 /// Builds a program for use and says where it is.
-pub(crate) fn build(root: &Path, package: &str, name: &str) -> Result<PathBuf> {
+pub(crate) fn build(root: &Path, package: &str, what: BuildOf) -> Result<PathBuf> {
+    let (kind, name) = match what {
+        BuildOf::Program(name) => ("--bin", name),
+        BuildOf::Example(name) => ("--example", name),
+    };
     let mut build = cargo(root, &["build", "--release", "--locked"]);
-    build.args(["--package", package, "--bin", name]);
+    build.args(["--package", package, kind, name]);
     build.arg("--message-format=json-render-diagnostics");
     let messages = output(&mut build)?;
     executable(&messages, name).with_context(|| format!("cargo built {name} and did not say where"))

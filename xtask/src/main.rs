@@ -19,6 +19,7 @@ use crate::steps::Steps;
 mod check;
 mod e2e;
 mod bench;
+mod routing;
 mod demo;
 mod steps;
 

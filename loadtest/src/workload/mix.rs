@@ -6,15 +6,17 @@ use bytes::Bytes;
 
 use super::{
     Script, Shape,
+    event::Events,
     list::{Count, List},
     single::{Churn, Single, Verb},
 };
 use crate::{connection::Connection, request::Request};
 
 /// The parts, each with its share of a hundred requests.
-const HEARTBEATS: usize = 50;
+const HEARTBEATS: usize = 45;
 const PODS: usize = 20;
-const READS: usize = 24;
+const EVENTS: usize = 10;
+const READS: usize = 19;
 const LISTS: usize = 3;
 const COUNTS: usize = 3;
 
@@ -34,6 +36,7 @@ impl Mix {
             parts: vec![
                 (HEARTBEATS, Box::new(heartbeats)),
                 (PODS, Box::new(Churn::new(space, client))),
+                (EVENTS, Box::new(Events::new(space, client))),
                 (READS, Box::new(Single::new(Verb::Get, space, client))),
                 (LISTS, Box::new(List::of_namespaces(shape, client))),
                 (COUNTS, Box::new(Count::new(space, client))),
@@ -82,9 +85,9 @@ mod tests {
 
     #[test]
     fn every_part_has_its_share() {
-        let shares = [HEARTBEATS, PODS, READS, LISTS, COUNTS];
+        let shares = [HEARTBEATS, PODS, EVENTS, READS, LISTS, COUNTS];
         assert_eq!(shares.iter().sum::<usize>(), 100);
-        let mut turns = [0; 5];
+        let mut turns = [0; 6];
         for turn in 0..100 {
             turns[part_of(shares.into_iter(), turn)] += 1;
         }

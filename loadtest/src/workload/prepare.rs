@@ -31,7 +31,12 @@ pub(crate) async fn prepare(
     }
     if matches!(
         workload,
-        Workload::Get | Workload::Update | Workload::Put | Workload::Mix | Workload::Delete
+        Workload::Get
+            | Workload::Update
+            | Workload::Put
+            | Workload::Mix
+            | Workload::Cluster
+            | Workload::Delete
     ) {
         singles(space, clients, connection)
             .await
@@ -42,7 +47,12 @@ pub(crate) async fn prepare(
 
 /// Takes away what runs wrote.
 pub(crate) async fn clear(namespaces: usize, connection: &Connection) -> Result<()> {
-    for resource in [Resource::Singles, Resource::Lists, Resource::Watched] {
+    for resource in [
+        Resource::Singles,
+        Resource::Lists,
+        Resource::Watched,
+        Resource::Events,
+    ] {
         for number in 0..namespaces {
             clear_namespace(resource, number, connection).await?;
         }

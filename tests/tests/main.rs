@@ -12,7 +12,6 @@
 //! | [`bad_topology`], [`bad_requests`] | is what is wrong refused clearly? |
 //! | [`failing_stores`], [`failing_keyloom`] | what is left when a part dies? |
 //! | [`robustness`] | everything at once, for as long as wished |
-//! | [`cost`] | does a request cost what it should? |
 
 #![allow(
     clippy::expect_used,
@@ -41,6 +40,5 @@ mod bad_topology;
 mod bad_requests;
 mod failing_stores;
 mod failing_keyloom;
-mod cost;
 
 mod robustness;

@@ -29,9 +29,10 @@ pub(super) fn key(place: usize) -> Bytes {
     format!("{}object-{place:08}", Resource::Lists.namespace(0)).into()
 }
 
-/// The value of a version of an object, from 0.
+/// The value of a version of an object, from 0. Which one stands first, so that the shortest values
+/// differ too.
 pub(super) fn version(key: &[u8], number: usize, size: usize) -> Bytes {
-    value(&[key, b"@", number.to_string().as_bytes()].concat(), size)
+    value(&[number.to_string().as_bytes(), b"@", key].concat(), size)
 }
 
 /// A pass over the table: one version of every object, or of every one in so many.
@@ -168,7 +169,7 @@ mod tests {
     #[test]
     fn versions_differ() {
         let key = key(7);
-        assert_ne!(version(&key, 0, 64), version(&key, 1, 64));
+        assert_ne!(version(&key, 0, 8), version(&key, 1, 8));
         assert_eq!(version(&key, 1, 64).len(), 64);
     }
 }

@@ -5,8 +5,8 @@ use keyloom_etcd_api::{
     Rpc,
     etcdserverpb::{
         Compare, DeleteRangeRequest, LeaseGrantRequest, LeaseRevokeRequest, PutRequest,
-        RangeRequest, RequestOp, TxnRequest, WatchCreateRequest, WatchRequest, compare,
-        request_op::Request as Op, watch_request,
+        RangeRequest, RequestOp, TxnRequest, WatchCreateRequest, WatchProgressRequest,
+        WatchRequest, compare, request_op::Request as Op, watch_request,
     },
 };
 
@@ -126,6 +126,14 @@ pub(crate) fn watch(key: Bytes, range_end: Bytes, start_revision: i64) -> Bytes 
         ..WatchCreateRequest::default()
     };
     let request = watch_request::RequestUnion::CreateRequest(create);
+    framed(&WatchRequest {
+        request_union: Some(request),
+    })
+}
+
+/// A progress request on a watch stream.
+pub(crate) fn progress() -> Bytes {
+    let request = watch_request::RequestUnion::ProgressRequest(WatchProgressRequest {});
     framed(&WatchRequest {
         request_union: Some(request),
     })

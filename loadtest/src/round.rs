@@ -100,6 +100,9 @@ pub(crate) async fn round(subject: &Subject, workload: Workload, load: &Load) ->
     if workload == Workload::Watch {
         return workload::watch_round(&connections, load, &subject.processes).await;
     }
+    if workload == Workload::WatchDelay {
+        return workload::delay_round(&connections, load, processes).await;
+    }
     let mut scripts = Vec::new();
     for (client, connection) in (0..load.clients).zip(connections.iter().cycle()) {
         let script = workload::script(workload, load.shape, client, connection).await?;

@@ -14,6 +14,7 @@ mod event;
 mod mix;
 mod watch;
 mod cluster;
+mod watch_delay;
 
 use anyhow::Result;
 use bytes::Bytes;
@@ -25,6 +26,7 @@ use crate::{connection::Connection, keyspace::Keyspace, request::Request};
 pub(crate) use cluster::cluster_round;
 pub(crate) use prepare::{clear, prepare};
 pub(crate) use watch::watch_round;
+pub(crate) use watch_delay::delay_round;
 
 /// One page in so many is decoded whole.
 const CLOSELY: u64 = 32;
@@ -54,6 +56,9 @@ pub(crate) enum Workload {
     Cluster,
     /// Writes at a rate, and watchers on all of them: delivery delay and completeness
     Watch,
+    /// The same, and progress requests beside it: how long after a write's answer its event comes,
+    /// and how long progress takes
+    WatchDelay,
 }
 
 impl Workload {
@@ -125,6 +130,8 @@ pub(crate) async fn script(
         Workload::Lease => Box::new(lease::Lease::default()),
         Workload::Mix => Box::new(mix::Mix::new(shape, client, connection).await?),
         // Their rounds have a shape of their own.
-        Workload::Watch | Workload::Cluster => Box::new(single(single::Verb::Put)),
+        Workload::Watch | Workload::WatchDelay | Workload::Cluster => {
+            Box::new(single(single::Verb::Put))
+        }
     })
 }

@@ -15,6 +15,7 @@
 //! | [`split`] | a program over several stores against one etcd |
 //! | [`crowd`], [`mentioned`] | clients at the same time, and whether one etcd could have answered so |
 //! | [`routes`] | random keys and ranges, and the calls that they cost |
+//! | [`watching`] | watch streams, and programs of watch calls |
 //! | [`stage`] | what tests of failures begin with |
 //! | [`robustness`] | everything at once, in rounds, and every checker over it |
 
@@ -47,6 +48,7 @@ pub mod split;
 pub mod crowd;
 pub mod mentioned;
 pub mod routes;
+pub mod watching;
 pub mod stage;
 pub mod robustness;
 

@@ -137,7 +137,7 @@ async fn gather(writers: &mut JoinSet<Result<Tally>>, tally: &mut Tally) -> Resu
     Ok(())
 }
 
-async fn revision(connection: &Connection) -> Result<i64> {
+pub(super) async fn revision(connection: &Connection) -> Result<i64> {
     let get = Request::get(&Bytes::from(Resource::Watched.prefix()));
     let answer = RangeResponse::decode(connection.unary(get.rpc, get.frame).await?)?;
     Ok(answer
@@ -146,7 +146,7 @@ async fn revision(connection: &Connection) -> Result<i64> {
         .revision)
 }
 
-async fn open(connection: &Connection, start: i64) -> Result<Streams> {
+pub(super) async fn open(connection: &Connection, start: i64) -> Result<Streams> {
     let prefix = Resource::Watched.prefix();
     let create = watch(prefix.clone().into(), end_of(&prefix), start);
     let mut stream = connection.stream(Rpc::Watch, create).await?;

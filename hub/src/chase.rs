@@ -6,8 +6,9 @@
 //!                         └ compacted: the watcher is cancelled
 //! ```
 //!
-//! A chase watches the whole store, as the hub does and for the same reason: a watch of a part says
-//! nothing of where it stands while nothing happens in that part. Once it met the history it is
+//! A chase reads the watcher's range alone where the store can be trusted to tell its progress: a
+//! watch of a part says nothing else of where it stands while nothing happens in that part. Of
+//! other stores it reads everything, as the hub does. Once it met the history it is
 //! over upstream; what is queued comes before the hub's, whose revisions up to `delivered` are
 //! skipped. If the history moves on before that was taken, the chase begins anew.
 

@@ -1,14 +1,18 @@
-//! One upstream watch over a whole store: its answers, cut into revisions.
+//! One upstream watch: its answers, cut into revisions.
 //!
-//! The watch covers every key, so that every revision of the store shows itself by an event, and
-//! the frontier can move by delivered events alone (headers and progress run ahead of events on
-//! some versions of etcd).
+//! A store's own watch covers every key, so that every revision of the store shows itself by an
+//! event, and the frontier can move by delivered events alone (headers and progress run ahead of
+//! events on some versions of etcd). One that catches a watcher up may cover the watcher's range
+//! alone, where the store can be trusted to say by progress how far it has come.
 //!
 //! Invariant: what comes out has strictly growing revisions above where the feed began, each whole.
 
 use bytes::Bytes;
 use keyloom_etcd_api::{
-    etcdserverpb::{WatchCreateRequest, WatchRequest, watch_request::RequestUnion},
+    KeyRange,
+    etcdserverpb::{
+        WatchCreateRequest, WatchProgressRequest, WatchRequest, watch_request::RequestUnion,
+    },
     wire::{Header, RawEvent, WatchAnswer, WireError},
 };
 use keyloom_ledger::StoreRev;
@@ -28,6 +32,9 @@ pub struct Group {
 pub enum Step {
     /// Whole revisions, perhaps none.
     Groups(Vec<Group>),
+    /// By the store's word, everything of the feed's range up to here was delivered. Only of a feed
+    /// of a range ([`Feed::of`]).
+    Upto(StoreRev),
     /// The place where the watch wants to go on is compacted: the store has history from here on.
     Compacted(StoreRev),
     /// The store ended the watch for another reason.
@@ -56,27 +63,58 @@ pub enum FeedError {
 #[derive(Debug)]
 pub struct Feed {
     delivered: StoreRev,
+    /// `None` is every key.
+    range: Option<KeyRange>,
     /// A revision of which more is to come.
     open: Option<Group>,
 }
 
 impl Feed {
+    /// A feed of a range, whose store must be asked how far it has come ([`Feed::ask`]).
+    #[must_use]
+    pub fn of(range: KeyRange, delivered: StoreRev) -> Self {
+        Self {
+            delivered,
+            range: Some(range),
+            open: None,
+        }
+    }
+
+    /// Whether it is of a range.
+    #[must_use]
+    pub fn is_of_range(&self) -> bool {
+        self.range.is_some()
+    }
+
+    /// The request for progress.
+    #[must_use]
+    pub fn ask() -> Bytes {
+        let request = WatchRequest {
+            request_union: Some(RequestUnion::ProgressRequest(WatchProgressRequest {})),
+        };
+        request.encode_to_vec().into()
+    }
+
     /// A feed of everything above `delivered`.
     #[must_use]
     pub fn after(delivered: StoreRev) -> Self {
         Self {
             delivered,
+            range: None,
             open: None,
         }
     }
 
-    /// The one request of the upstream watch.
+    /// The request that opens the upstream watch.
     #[must_use]
     pub fn request(&self) -> Bytes {
-        let everything = Bytes::from_static(b"\0");
+        let (key, range_end) = match &self.range {
+            Some(range) => (range.start.clone(), range.range_end()),
+            None => (Bytes::from_static(b"\0"), Bytes::from_static(b"\0")),
+        };
         let create = WatchCreateRequest {
-            key: everything.clone(),
-            range_end: everything,
+            key,
+            range_end,
             start_revision: self.delivered.get().saturating_add(1),
             prev_kv: true,
             ..WatchCreateRequest::default()
@@ -98,10 +136,17 @@ impl Feed {
             Step::Compacted(StoreRev::new(answer.compact_revision))
         } else if answer.canceled {
             Step::Ended(answer.cancel_reason)
+        } else if self.is_progress(&answer) {
+            self.delivered = self.delivered.max(StoreRev::new(header.revision));
+            Step::Upto(self.delivered)
         } else {
             Step::Groups(self.groups(answer.events, answer.fragment)?)
         };
         Ok(Taken { header, step })
+    }
+
+    fn is_progress(&self, answer: &WatchAnswer) -> bool {
+        self.is_of_range() && self.open.is_none() && !answer.created && answer.events.is_empty()
     }
 
     fn groups(&mut self, events: Vec<RawEvent>, fragment: bool) -> Result<Vec<Group>, FeedError> {

@@ -53,12 +53,14 @@ impl Default for Bounds {
     }
 }
 
-/// An upstream watch over the whole store to be opened above `after`, for [`Hub::chase_take`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// An upstream watch to be opened above `after`, for [`Hub::chase_take`]: over the range, where the
+/// store can be trusted to tell its progress, else over the whole store.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Need {
     pub chase: ChaseId,
     pub slot: StoreSlot,
     pub after: StoreRev,
+    pub range: KeyRange,
 }
 
 /// What the owner of the hub must do after a call.

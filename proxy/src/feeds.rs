@@ -10,6 +10,7 @@
 
 mod chase;
 mod follow;
+mod progress;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -17,14 +18,16 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use keyloom_etcd_api::Rpc;
 use keyloom_hub::{Bounds, ChaseId, Feed, FeedError, Hub, Routes, StreamId, TakeError};
 use keyloom_ledger::{StoreRev, StoreSlot};
 use keyloom_store::{Answers, CallError};
 use parking_lot::Mutex;
-use tokio::sync::{Notify, Semaphore};
+use tokio::{
+    sync::{Notify, Semaphore},
+    time::sleep,
+};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
@@ -39,6 +42,10 @@ const PRIMED: i64 = 1000;
 
 /// Between two attempts to open a store's watch.
 const PAUSE: Duration = Duration::from_millis(200);
+
+/// Between two requests for progress on a watch that catches up; etcd looks at such watches every
+/// 100 ms, and passes over requests that come before.
+const ASK: Duration = Duration::from_millis(50);
 
 /// How many chases read one store at once.
 const CHASES: usize = 8;
@@ -161,12 +168,7 @@ impl Feeds {
             let notify = Arc::new(Notify::new());
             state.chases.insert(need.chase, Arc::clone(&notify));
             if let Some(member) = self.members.get(&need.slot) {
-                tokio::spawn(chase::chase(
-                    Arc::clone(self),
-                    member.clone(),
-                    need.chase,
-                    notify,
-                ));
+                tokio::spawn(chase::chase(Arc::clone(self), member.clone(), need, notify));
             }
         }
         Some(result)
@@ -185,7 +187,15 @@ impl Feeds {
     async fn open(&self, member: &Member, feed: &Feed) -> Result<Answers, FeedEnd> {
         self.merged()?.admit(member.slot)?;
         // The watch is open as long as its requests are not at an end.
-        let requests = stream::iter([feed.request()]).chain(stream::pending::<Bytes>());
+        let asks = feed.is_of_range();
+        let more = stream::unfold((), move |()| async move {
+            if !asks {
+                return std::future::pending().await;
+            }
+            sleep(ASK).await;
+            Some((Feed::ask(), ()))
+        });
+        let requests = stream::iter([feed.request()]).chain(more);
         Ok(member.store.stream(Rpc::Watch, requests.boxed()).await?)
     }
 

@@ -16,8 +16,8 @@ use bytes::Bytes;
 use keyloom_etcd_api::{
     EtcdError, Rpc,
     etcdserverpb::{
-        CompactionRequest, PutRequest, RequestOp, TxnRequest, WatchCreateRequest, WatchResponse,
-        request_op::Request,
+        CompactionRequest, PutRequest, RequestOp, TxnRequest, WatchCreateRequest, WatchRequest,
+        WatchResponse, request_op::Request, watch_request::RequestUnion,
     },
 };
 use keyloom_proxy::WatchOptions;
@@ -26,7 +26,8 @@ use keyloom_testkit::{
     Step,
     model::{Fault, Gate, ModelStore},
 };
-use support::{Keyloom, TERM, THREE, get, put, stores, streams::Stream};
+use prost::Message as _;
+use support::{Keyloom, TERM, THREE, get, put, stores, stores_of, streams::Stream};
 use tokio::time::Instant;
 use tonic::Code;
 
@@ -275,6 +276,70 @@ async fn progress_on_request_is_prompt_also_where_others_write() {
     }
 }
 
+// === catching up ===
+
+/// A watch of one key that must read the history of a store of this version; what the store was
+/// asked for then.
+async fn caught_up_from(version: &str) -> Vec<WatchRequest> {
+    let stores = stores_of(version, 3);
+    let watch = WatchOptions {
+        history_revisions: 2,
+        ..WatchOptions::default()
+    };
+    let keyloom = Keyloom::start_watching(THREE, &stores, watch).await;
+    let first = keyloom.put(TENANT, "1").await.unwrap();
+    for value in 0..20 {
+        let key = format!("{TENANT}-{}", value % 3);
+        keyloom.put(&key, &value.to_string()).await.unwrap();
+    }
+    let last = keyloom.put(DEFAULT, "1").await.unwrap();
+    tokio::time::sleep(WRITTEN).await;
+    drop(stores[2].take_received());
+    // What comes late must not come behind a progress that speaks for it.
+    stores[2].hold_watches(true);
+    let mut stream = keyloom.open_watch().await;
+    stream.create(one(TENANT, first));
+    created(&mut stream).await;
+    stream.ask_progress();
+    stream.is_silent(Duration::from_secs(2)).await;
+    stores[2].hold_watches(false);
+    gets(&mut stream, &[(TENANT, first)]).await;
+    assert_eq!(revision(&stream.next().await), last);
+    let next = keyloom.put(TENANT, "2").await.unwrap();
+    gets(&mut stream, &[(TENANT, next)]).await;
+    let received = stores[2].take_received().into_iter();
+    received
+        .filter(|(rpc, _)| *rpc == Rpc::Watch)
+        .map(|(_, message)| WatchRequest::decode(message).unwrap())
+        .collect()
+}
+
+fn ranges(requests: &[WatchRequest]) -> Vec<Bytes> {
+    let keys = requests
+        .iter()
+        .filter_map(|request| match &request.request_union {
+            Some(RequestUnion::CreateRequest(create)) => Some(create.key.clone()),
+            _ => None,
+        });
+    keys.collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn catching_up_reads_the_range_of_a_store_whose_progress_can_be_trusted() {
+    let requests = caught_up_from("3.6.16").await;
+    assert_eq!(ranges(&requests), [TENANT]);
+    assert!(requests.len() > 1, "it was asked how far it is");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_old_etcd_is_not_asked_for_its_progress() {
+    for version in ["3.4.23", "3.5.7"] {
+        let requests = caught_up_from(version).await;
+        assert_eq!(ranges(&requests), ["\0"], "{version}");
+        assert_eq!(requests.len(), 1, "{version}");
+    }
+}
+
 // === a store that hangs ===
 
 #[tokio::test(start_paused = true)]
@@ -381,7 +446,6 @@ const LIMIT: usize = (1536 + 512) << 10;
 
 #[tokio::test(start_paused = true)]
 async fn large_revisions_come_in_fragments_where_the_client_allows_it() {
-    use prost::Message as _;
     let (keyloom, _stores) = three().await;
     let mut stream = keyloom.open_watch().await;
     for (watch_id, fragment) in [(1, true), (2, false)] {

@@ -22,7 +22,7 @@ use keyloom_testkit::{
     program::{Chance, Generator, Group, Headers, Settings, WatchLog},
 };
 use support::{
-    Keyloom, THREE, stores,
+    Keyloom, THREE, stores, stores_of,
     streams::{Stream, open_watch_on},
 };
 use tonic::Code;
@@ -85,8 +85,12 @@ struct Seen {
 }
 
 impl Run {
-    async fn new(seed: u64, text: &'static str, count: u64, options: WatchOptions) -> Self {
-        let stores = stores(count);
+    async fn new(
+        seed: u64,
+        text: &'static str,
+        stores: Vec<ModelStore>,
+        options: WatchOptions,
+    ) -> Self {
         let keyloom = Keyloom::start_watching(text, &stores, options.clone()).await;
         let mut run = Self {
             seed,
@@ -277,8 +281,13 @@ impl Pair {
     }
 }
 
-async fn run(seed: u64, text: &'static str, count: u64, options: &WatchOptions) -> Seen {
-    let mut run = Run::new(seed, text, count, options.clone()).await;
+async fn run(
+    seed: u64,
+    text: &'static str,
+    stores: Vec<ModelStore>,
+    options: &WatchOptions,
+) -> Seen {
+    let mut run = Run::new(seed, text, stores, options.clone()).await;
     for at in 0..300 {
         match run.chance.below(10) {
             0..3 => run.watch().await,
@@ -300,10 +309,15 @@ fn first_seed() -> u64 {
     moved.unwrap_or(0)
 }
 
-async fn all(seeds: u64, text: &'static str, count: u64, options: WatchOptions) {
+async fn all(
+    seeds: u64,
+    text: &'static str,
+    stores: impl Fn() -> Vec<ModelStore>,
+    options: WatchOptions,
+) {
     let mut sum = Seen::default();
     for seed in 0..seeds {
-        let seen = run(first_seed() + seed, text, count, &options).await;
+        let seen = run(first_seed() + seed, text, stores(), &options).await;
         sum.events += seen.events;
         sum.lost += seen.lost;
         sum.progress += seen.progress;
@@ -323,20 +337,26 @@ fn little_history() -> WatchOptions {
 
 #[tokio::test(start_paused = true)]
 async fn one_store_tells_its_own() {
-    all(10, ONE, 1, WatchOptions::default()).await;
+    all(10, ONE, || stores(1), WatchOptions::default()).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_second_empty_store_changes_nothing_that_is_told() {
-    all(10, WITH_EMPTY, 2, WatchOptions::default()).await;
+    all(10, WITH_EMPTY, || stores(2), WatchOptions::default()).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn three_stores_tell_as_one() {
-    all(16, THREE, 3, WatchOptions::default()).await;
+    all(16, THREE, || stores(3), WatchOptions::default()).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn three_stores_tell_as_one_out_of_their_own_histories() {
-    all(16, THREE, 3, little_history()).await;
+    all(16, THREE, || stores(3), little_history()).await;
+}
+
+/// Their progress is not trusted, so that catching up reads everything.
+#[tokio::test(start_paused = true)]
+async fn three_old_stores_tell_as_one_out_of_their_own_histories() {
+    all(10, THREE, || stores_of("3.4.23", 3), little_history()).await;
 }

@@ -96,6 +96,20 @@ impl Hub {
         }
     }
 
+    /// By the store's word, everything of the chase's range up to `upto` was taken; the ledger
+    /// covers it.
+    pub fn chase_upto(&mut self, id: ChaseId, upto: StoreRev) -> Flow {
+        let Some(watcher) = self.chases.get(&id).copied() else {
+            return Flow::Done;
+        };
+        if let Some((chase, _)) = self.chase_mut(id, watcher) {
+            chase.delivered = chase.delivered.max(upto);
+        }
+        self.meet(watcher);
+        self.wake(watcher);
+        self.chase_flow(id)
+    }
+
     /// How a chase goes on.
     pub fn chase_flow(&mut self, id: ChaseId) -> Flow {
         let most = self.bounds.chase_bytes;
@@ -218,10 +232,17 @@ impl Hub {
 
     fn begin_chase(&mut self, id: WatcherId, slot: StoreSlot, after: StoreRev) {
         let chase = ChaseId(self.next_id());
-        if let Some(watcher) = self.watchers.get_mut(&id) {
+        if let Some(watcher) = self.watchers.get_mut(&id)
+            && let Some(topic) = self.topics.get(&watcher.topic)
+        {
             watcher.chases.push(Chase::after(chase, slot, after));
             self.chases.insert(chase, id);
-            self.signals.needs.push(Need { chase, slot, after });
+            self.signals.needs.push(Need {
+                chase,
+                slot,
+                after,
+                range: topic.range.clone(),
+            });
         }
     }
 

@@ -6,31 +6,31 @@
 use std::sync::Arc;
 
 use futures_util::StreamExt as _;
-use keyloom_hub::{ChaseId, Feed, Flow, Step};
+use keyloom_hub::{Feed, Flow, Need, Step};
 use keyloom_ledger::StoreRev;
 use tokio::{sync::Notify, time::sleep};
 use tracing::debug;
 
-use super::{FeedEnd, Feeds, PAUSE};
+use super::{FeedEnd, Feeds, PAUSE, progress};
 use crate::world::Member;
 
-pub(super) async fn chase(feeds: Arc<Feeds>, member: Member, id: ChaseId, changed: Arc<Notify>) {
+pub(super) async fn chase(feeds: Arc<Feeds>, member: Member, need: Need, changed: Arc<Notify>) {
     let stop = feeds.stop.clone();
     tokio::select! {
         () = stop.cancelled() => {}
-        () = until_done(&feeds, &member, id, &changed) => {}
+        () = until_done(&feeds, &member, &need, &changed) => {}
     }
-    feeds.state.lock().chases.remove(&id);
+    feeds.state.lock().chases.remove(&need.chase);
 }
 
-async fn until_done(feeds: &Arc<Feeds>, member: &Member, id: ChaseId, changed: &Notify) {
+async fn until_done(feeds: &Arc<Feeds>, member: &Member, need: &Need, changed: &Notify) {
     loop {
-        match feeds.with(|hub, _| hub.chase_flow(id)) {
+        match feeds.with(|hub, _| hub.chase_flow(need.chase)) {
             None | Some(Flow::Done) => return,
             Some(Flow::Pause) => changed.notified().await,
             Some(Flow::Continue(after)) => {
                 let read = tokio::select! {
-                    read = read(feeds, member, id, after) => read,
+                    read = read(feeds, member, need, after) => read,
                     // Nobody needs it any more, perhaps.
                     () = changed.notified() => Ok(()),
                 };
@@ -47,7 +47,7 @@ async fn until_done(feeds: &Arc<Feeds>, member: &Member, id: ChaseId, changed: &
 async fn read(
     feeds: &Arc<Feeds>,
     member: &Member,
-    id: ChaseId,
+    need: &Need,
     after: StoreRev,
 ) -> Result<(), FeedEnd> {
     let places = feeds.chasing.get(&member.slot);
@@ -55,7 +55,12 @@ async fn read(
         Some(places) => places.acquire().await.ok(),
         None => None,
     };
-    let mut feed = Feed::after(after);
+    let id = need.chase;
+    let mut feed = if progress::can_be_trusted(member).await {
+        Feed::of(need.range.clone(), after)
+    } else {
+        Feed::after(after)
+    };
     let mut answers = feeds.open(member, &feed).await?;
     while let Some(answer) = answers.next().await {
         let taken = feed.take(&answer?)?;
@@ -66,6 +71,13 @@ async fn read(
                 feeds.settle(member.slot, last.revision).await?;
                 let flow = feeds.with(|hub, order| hub.chase_take(id, groups, order));
                 if !matches!(flow.transpose()?, Some(Flow::Continue(_))) {
+                    return Ok(());
+                }
+            }
+            Step::Upto(upto) => {
+                feeds.settle(member.slot, upto).await?;
+                let flow = feeds.with(|hub, _| hub.chase_upto(id, upto));
+                if !matches!(flow, Some(Flow::Continue(_))) {
                     return Ok(());
                 }
             }

@@ -41,6 +41,8 @@ async fn read(feeds: &Arc<Feeds>, member: &Member) -> Result<Infallible, FeedEnd
                 let taken = feeds.with(|hub, order| hub.take(member.slot, groups, order));
                 taken.transpose()?;
             }
+            // Nobody asks for it on a watch over everything.
+            Step::Upto(_) => {}
             Step::Compacted(begin) => {
                 lost(feeds, member, begin).await?;
                 return Err(FeedEnd::Ended("compacted".to_owned()));

@@ -58,15 +58,28 @@ pub(crate) fn stores(count: u64) -> Vec<ModelStore> {
     (1..=count).map(store).collect()
 }
 
-pub(crate) fn store(cluster_id: u64) -> ModelStore {
-    let identity = Identity {
-        cluster_id,
-        ..Identity::default()
+/// The same, all of them of a version.
+pub(crate) fn stores_of(version: &str, count: u64) -> Vec<ModelStore> {
+    let store = |cluster_id| {
+        let profile = profile(cluster_id);
+        let version = version.to_owned();
+        ModelStore::new(Profile { version, ..profile })
     };
-    ModelStore::new(Profile {
-        identity,
+    (1..=count).map(store).collect()
+}
+
+pub(crate) fn store(cluster_id: u64) -> ModelStore {
+    ModelStore::new(profile(cluster_id))
+}
+
+fn profile(cluster_id: u64) -> Profile {
+    Profile {
+        identity: Identity {
+            cluster_id,
+            ..Identity::default()
+        },
         ..Profile::default()
-    })
+    }
 }
 
 pub(crate) fn topology(text: &str) -> Topology {
@@ -127,6 +140,14 @@ impl Keyloom {
     pub(crate) async fn unary(&self, rpc: Rpc, message: Bytes) -> Result<Bytes, Status> {
         let deadline = Some(Instant::now() + Duration::from_secs(10));
         self.instance.unary(rpc, message, deadline).await
+    }
+
+    pub(crate) async fn unary_without_deadline(
+        &self,
+        rpc: Rpc,
+        message: Bytes,
+    ) -> Result<Bytes, Status> {
+        self.instance.unary(rpc, message, None).await
     }
 
     pub(crate) async fn ask(&self, step: &Step) -> Result<Answer, Status> {

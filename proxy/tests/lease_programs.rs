@@ -334,7 +334,7 @@ async fn leases_over_three_stores_answer_as_one() {
         run.settle().await;
         events += run.got.events();
     }
-    assert!(events > 20 * 60, "{events}");
+    assert!(events > 20 * 40, "{events}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -85,7 +85,7 @@ pub async fn serve(
     let ended = answer_calls(&options, &environment, &instance, metrics, &announce, &stop).await;
     shared.release();
     admin.end().await;
-    finish(instance, &keep).await;
+    instance.stop().await;
     stores::Opened::close(files).await;
     ended
 }
@@ -161,14 +161,6 @@ async fn watch(instance: &Instance, stop: &CancellationToken) -> Result<()> {
             () = stop.cancelled() => return Ok(()),
             () = tokio::time::sleep(WATCH) => {}
         }
-    }
-}
-
-async fn finish(instance: Arc<Instance>, keep: &CancellationToken) {
-    keep.cancel();
-    match Arc::try_unwrap(instance) {
-        Ok(instance) => instance.stop().await,
-        Err(_) => error!("a task still holds the instance; the next start recovers"),
     }
 }
 

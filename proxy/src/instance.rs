@@ -7,6 +7,7 @@ use bytes::Bytes;
 use keyloom_etcd_api::Rpc;
 use keyloom_store::{Store, environment::Random};
 use keyloom_topology::{DeleteRangeOverStores, Topology};
+use parking_lot::Mutex;
 use tokio::{task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
@@ -73,7 +74,8 @@ impl Default for WatchOptions {
 pub struct Instance {
     pub(crate) services: Arc<Services>,
     stop: CancellationToken,
-    keeping: Option<JoinHandle<()>>,
+    /// Until the instance ends.
+    keeping: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Instance {
@@ -123,7 +125,7 @@ impl Instance {
         Ok(Self {
             services: Arc::new(services),
             stop,
-            keeping,
+            keeping: Mutex::new(keeping),
         })
     }
 
@@ -174,15 +176,16 @@ impl Instance {
 
     /// Ends at once and writes nothing more, as if the process had been killed.
     pub fn abort(self) {
-        if let Some(keeping) = &self.keeping {
+        if let Some(keeping) = &*self.keeping.lock() {
             keeping.abort();
         }
     }
 
     /// Writes the rest of the ledger and ends. Nothing is answered any more.
-    pub async fn stop(self) {
+    pub async fn stop(&self) {
         self.stop.cancel();
-        if let Some(keeping) = self.keeping {
+        let keeping = self.keeping.lock().take();
+        if let Some(keeping) = keeping {
             // Its result is logged by the task itself; after this time the next start recovers.
             drop(tokio::time::timeout(LAST_WRITE, keeping).await);
         }

@@ -155,7 +155,12 @@ impl Services {
             match self.answer(&world, rpc, message.clone(), context).await {
                 // The keys that it concerns route elsewhere now, and it has changed nothing.
                 Err(Failure::Superseded(_)) => {}
-                answer => return answer,
+                // An error is an answer too: "compacted" and "in the future" are said of an order
+                // that a successor may have continued.
+                answer => {
+                    context.until_may_leave(&world.order).await?;
+                    return answer;
+                }
             }
         }
     }
@@ -167,26 +172,22 @@ impl Services {
         message: Bytes,
         context: Context,
     ) -> Result<Pieces, Failure> {
-        match rpc {
-            Rpc::MemberList => self.member_list().await.map(Pieces::from),
-            Rpc::Status => self.status(world, context).await.map(Pieces::from),
-            _ => match &*world.order {
-                Order::Native => self.pass(world, rpc, message, context).await,
-                Order::Merged(order) => {
-                    if context.needs_leader {
-                        context.until_may_leave(&world.order).await?;
-                    }
-                    let call = Request {
-                        services: self,
-                        world,
-                        order,
-                        context,
-                    };
-                    let answer = call.unary(rpc, message).await?;
+        match (rpc, &*world.order) {
+            (Rpc::MemberList, _) => self.member_list().await.map(Pieces::from),
+            (Rpc::Status, _) => self.status(world, context).await.map(Pieces::from),
+            (_, Order::Native) => self.pass(world, rpc, message, context).await,
+            (_, Order::Merged(order)) => {
+                if context.needs_leader {
                     context.until_may_leave(&world.order).await?;
-                    Ok(answer.into())
                 }
-            },
+                let call = Request {
+                    services: self,
+                    world,
+                    order,
+                    context,
+                };
+                call.unary(rpc, message).await.map(Pieces::from)
+            }
         }
     }
 }

@@ -140,17 +140,49 @@ fn two_stores_that_advanced_go_above_a_hole_closed_by_an_empty_u() {
     assert!(ledger.must_flush(&recovery.mark));
 }
 
-#[test]
-fn a_write_acknowledged_after_another_is_not_ordered_before_it() {
-    // B's write was acknowledged as 11, then A's as 12. Whatever order recovery takes, a reader that
-    // saw either must not resume below it.
+/// B's write was acknowledged as 11 and then A's as 12, and no record knows of either. A comes first
+/// in the order of the stores.
+fn two_unrecorded_writes() -> Recovery {
     let mut world = world(false);
     world.run(&Step::Observe(1, 1));
     world.run(&Step::Observe(0, 1));
-    let recovery = recovered(&world, &[(A, 12), (B, 11), (C, 10)]);
-    let floor = recovery.ledger.floor(A).min(recovery.ledger.floor(B));
-    assert!(recovery.ledger.unified(A, r(12)) < Some(floor));
-    assert!(recovery.ledger.unified(B, r(11)) < Some(floor));
+    assert_eq!(world.ledger.unified(B, r(11)), Some(u(11)));
+    assert_eq!(world.ledger.unified(A, r(12)), Some(u(12)));
+    recovered(&world, &[(A, 12), (B, 11), (C, 10)])
+}
+
+#[test]
+fn a_write_acknowledged_after_another_must_not_be_ordered_before_it_by_recovery() {
+    let ledger = two_unrecorded_writes().ledger;
+    // Whatever order recovery took: no cut that can be read holds the later write alone.
+    let readable = |at: &UnifiedRev| [A, B].iter().all(|slot| *at >= ledger.floor(*slot));
+    let cuts: Vec<_> = (1..=ledger.head().get()).map(u).filter(readable).collect();
+    assert!(!cuts.is_empty());
+    for at in cuts {
+        let (later, earlier) = (ledger.store_at(A, at), ledger.store_at(B, at));
+        assert!(later < r(12) || earlier >= r(11), "{at}");
+    }
+}
+
+#[test]
+fn a_cache_that_resumes_from_below_the_hole_must_not_be_sent_what_its_readers_already_saw() {
+    let ledger = two_unrecorded_writes().ledger;
+    // It stands at 10, its readers at 11 and 12; what it has not seen stands above the hole now.
+    for (slot, seen) in [(B, r(11)), (A, r(12))] {
+        let now = ledger.unified(slot, seen).unwrap();
+        assert!(now > u(12), "{now}");
+        for start in (1..=now.get()).map(u) {
+            assert!(
+                start < ledger.floor(slot),
+                "{start} would be sent {seen} again"
+            );
+        }
+    }
+    assert_eq!(
+        ledger.floor(C),
+        u(0),
+        "a store that had nothing new goes on"
+    );
 }
 
 #[test]

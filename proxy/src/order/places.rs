@@ -9,8 +9,7 @@ use super::state::Merged;
 impl Places for Merged {
     /// What is not reserved yet may not leave.
     fn head(&self) -> UnifiedRev {
-        let inner = self.ledger();
-        inner.ledger.head().min(inner.reserved)
+        self.ledger().head()
     }
 
     fn below_next(&self, slot: StoreSlot, r: StoreRev) -> UnifiedRev {

@@ -114,13 +114,13 @@ pub(crate) async fn begin(begin: Begin) -> Result<Begun, BeginError> {
     let taken = term::take(default.store.as_ref(), random.next(), term).await;
     // Only now nobody else writes: what the stores say from here on is what there is.
     let mut found = ask_all(stores, taken.at > StoreRev::new(0)).await;
-    let restored = restored(&mut found, taken).await?;
+    let restored = restored(&mut found, &taken).await?;
     let (topology, found) = one_store_per_cluster(topology, found);
     let identity = identity_of(&found)?;
     let placed = match restored {
         Some(mut restored) => {
             backup::look(&mut restored, &found).await;
-            recovered(restored, &found, taken)?
+            recovered(restored, &found, &taken)?
         }
         None => start(&found),
     };
@@ -284,7 +284,7 @@ fn start(found: &[Found]) -> Placed {
 
 /// The ledger as it was written, if there is one; absent stores are given the cluster that it
 /// knows of them, and one that it does not know is waited for.
-async fn restored(found: &mut [Found], taken: Taken) -> Result<Option<Restored>, BeginError> {
+async fn restored(found: &mut [Found], taken: &Taken) -> Result<Option<Restored>, BeginError> {
     if taken.at == StoreRev::new(0) {
         return Ok(None);
     }
@@ -299,11 +299,10 @@ async fn restored(found: &mut [Found], taken: Taken) -> Result<Option<Restored>,
     let head = kvs.iter().find(|kv| record_of(&kv.key) == Some(HEAD));
     let head = head.map_or(StoreRev::new(0), |kv| StoreRev::new(kv.mod_revision));
     let mut restored = Ledger::restore(&records, head)?;
-    // Taking the term is a write of Keyloom's own that no record knows of; so is one before it that
-    // was taken and never served from.
-    restored
-        .hidden
-        .extend([taken.before, taken.at].into_iter().filter(|at| *at > head));
+    // Taking the term is a write of Keyloom's own that no record knows of; so are those before it
+    // that were never served from.
+    let takings = taken.before.iter().chain([&taken.at]).copied();
+    restored.hidden.extend(takings.filter(|at| *at > head));
     restored.hidden.dedup();
     info!(
         head = restored.ledger.head().get(),
@@ -323,7 +322,7 @@ async fn restored(found: &mut [Found], taken: Taken) -> Result<Option<Restored>,
     Ok(Some(restored))
 }
 
-fn recovered(restored: Restored, found: &[Found], taken: Taken) -> Result<Placed, BeginError> {
+fn recovered(restored: Restored, found: &[Found], taken: &Taken) -> Result<Placed, BeginError> {
     fits(&restored.ledger, found)?;
     let observed: Vec<_> = distinct(found)
         .filter(|found| found.answered)

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use keyloom_etcd_api::EtcdError;
-use keyloom_ledger::{Ledger, StoreRev, StoreSlot, UnifiedRev};
+use keyloom_ledger::{Ledger, StoreRev, StoreSlot, UnifiedRev, WentBack};
 use parking_lot::{RwLock, RwLockReadGuard};
 use tokio::{
     sync::Notify,
@@ -133,9 +133,9 @@ impl Merged {
         self.inner.read()
     }
 
-    /// The newest unified revision.
+    /// The newest unified revision that may be told.
     pub(crate) fn head(&self) -> UnifiedRev {
-        self.inner.read().ledger.head()
+        self.inner.read().head()
     }
 
     /// The unified revision below which nothing can be read.
@@ -192,7 +192,7 @@ impl Merged {
         slots: impl IntoIterator<Item = StoreSlot>,
     ) -> Result<Snapshot, EtcdError> {
         let inner = self.inner.read();
-        let head = inner.ledger.head();
+        let head = inner.head();
         let at = if revision <= 0 {
             head
         } else {
@@ -272,12 +272,30 @@ impl Merged {
         self.inner.read().stopped.clone()
     }
 
-    /// Whether an answer may leave now. Asked as the last thing before it does.
+    /// Whether an answer may leave now.
     ///
     /// # Errors
-    /// Where the term is over or the order has stopped.
+    /// Where the term is over, the order has stopped, or a change is being written.
     pub(crate) fn may_leave(&self) -> Result<(), OrderError> {
         self.inner.read().alive()
+    }
+
+    /// A store that was absent when the order was lost stands at `revision`. Where it has something
+    /// new, nothing leaves until that is written.
+    ///
+    /// # Errors
+    /// Where it went back.
+    pub(super) fn return_of(
+        &self,
+        slot: StoreSlot,
+        revision: StoreRev,
+    ) -> Result<Option<UnifiedRev>, WentBack> {
+        self.change(|inner| {
+            let returned = inner.ledger.return_of(slot, revision);
+            // Another store's return may wait to be written.
+            inner.must_record |= matches!(returned, Ok(Some(_)));
+            returned
+        })
     }
 
     /// Takes calls to a store again.
@@ -292,6 +310,11 @@ impl Merged {
 }
 
 impl Inner {
+    /// The newest unified revision that is reserved.
+    pub(super) fn head(&self) -> UnifiedRev {
+        self.ledger.head().min(self.reserved)
+    }
+
     fn alive(&self) -> Result<(), OrderError> {
         match &self.stopped {
             Some(why) => Err(OrderError::Stopped(why.clone())),

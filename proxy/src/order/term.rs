@@ -1,9 +1,16 @@
 //! The right of one instance to order and to answer (rule 8).
 //!
-//! The record is the stamp that every own write puts: whose it is, which write it was, and whether
-//! it was the last. A successor takes it over at once where it was the last, and else when it has
-//! not changed for the term's length by the successor's own clock. The owner's clock runs from
-//! before a renewal was sent, and nothing leaves past [`Term::safe`] of it.
+//! The record is the stamp that every own write puts: whose it is, which write it was, whether it
+//! was the last, and its owner's term. A successor takes it over at once where it was the last, and
+//! else when it has not changed for the longer of both terms by the successor's own clock. The
+//! owner's clock runs from before a renewal was sent, and nothing leaves past [`Term::safe`] of it.
+//!
+//! The clock is looked at when a message is complete, not when its last byte is on the wire. That
+//! is enough, because everything that a message says was put into the ledger, or read from it,
+//! before the look, so before any successor asked the stores where they stand. What a pause, a slow
+//! client or the network delays after the look says what it would have said in time: the answer to
+//! a request that began before, or an event whose place the successor finds as it was, or as a hole.
+//! A request that is read after the deadline is refused before it reaches a store.
 //!
 //! ```text
 //!   none ──────────────────────────────────────► free
@@ -41,6 +48,10 @@ impl Term {
         self.0 / 5
     }
 
+    pub(super) fn millis(self) -> u64 {
+        u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX)
+    }
+
     /// How long after a renewal was sent answers may leave: the rest allows for clocks that run
     /// differently.
     pub(super) fn safe(self) -> Duration {
@@ -48,13 +59,16 @@ impl Term {
     }
 }
 
+/// How many takings are remembered that were never served from; older ones take a unified revision.
+const UNSERVED: usize = 1000;
+
 /// A term that was taken.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Taken {
     /// The write that took it; 0 where there was no ledger, and none is written yet.
     pub(super) at: StoreRev,
-    /// The last own write before it, which the ledger's head record may not know of.
-    pub(super) before: StoreRev,
+    /// Own writes before it that the ledger's head record may not know of, oldest first.
+    pub(super) before: Vec<StoreRev>,
 }
 
 /// Waits until the term is free and takes it.
@@ -64,13 +78,16 @@ pub(super) async fn take(store: &dyn Store, nonce: u64, term: Term) -> Taken {
         if seen.revision == StoreRev::new(0) {
             return Taken {
                 at: seen.revision,
-                before: seen.revision,
+                before: Vec::new(),
             };
         }
+        let unserved = seen.unserved();
         let stamp = Stamp {
             nonce,
             write: 0,
             clean: false,
+            term: term.millis(),
+            unserved: unserved.iter().map(|at| at.get()).collect(),
         }
         .encode();
         let message = transaction(&Records::default(), seen.revision, &stamp);
@@ -78,7 +95,7 @@ pub(super) async fn take(store: &dyn Store, nonce: u64, term: Term) -> Taken {
             Outcome::Written(at) => {
                 return Taken {
                     at,
-                    before: seen.revision,
+                    before: unserved,
                 };
             }
             Outcome::NotWritten(error) => {
@@ -98,16 +115,37 @@ struct Seen {
     stamp: Option<Stamp>,
 }
 
+impl Seen {
+    /// This write, if it took the term, and those before it since the ledger was written.
+    fn unserved(&self) -> Vec<StoreRev> {
+        let Some(stamp) = self.stamp.as_ref().filter(|stamp| stamp.write == 0) else {
+            return Vec::new();
+        };
+        let mut takings: Vec<_> = stamp.unserved.iter().copied().map(StoreRev::new).collect();
+        takings.push(self.revision);
+        takings.drain(..takings.len().saturating_sub(UNSERVED));
+        takings
+    }
+}
+
 async fn until_free(store: &dyn Store, term: Term) -> Seen {
     let mut seen = look(store).await;
     let mut since = Instant::now();
     let mut told = false;
     loop {
-        if seen.stamp.as_ref().is_none_or(|stamp| stamp.clean) || since.elapsed() >= term.0 {
+        let Some(owner) = seen.stamp.as_ref().filter(|stamp| !stamp.clean) else {
+            return seen;
+        };
+        // The owner counts by its own term, which may be longer than ours.
+        let wait = term.0.max(Duration::from_millis(owner.term));
+        if since.elapsed() >= wait {
             return seen;
         }
         if !told {
-            info!(wait = ?term.0, "the last owner of the ledger did not end; waiting for its term");
+            info!(
+                ?wait,
+                "the last owner of the ledger did not end; waiting for its term"
+            );
             told = true;
         }
         sleep(LOOK).await;

@@ -11,7 +11,7 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use keyloom_etcd_api::Rpc;
 use tokio::time::Instant;
-use tonic::{Code, Status, body::Body};
+use tonic::{Code, body::Body};
 use tower::{Layer, Service};
 use tracing::{Instrument as _, debug, debug_span};
 
@@ -81,5 +81,6 @@ where
 
 /// The code of an answer that is an error from the start; the end of a stream is not seen here.
 fn code_of(response: &Response<Body>) -> Code {
-    Status::from_header_map(response.headers()).map_or(Code::Ok, |status| status.code())
+    let code = response.headers().get("grpc-status");
+    code.map_or(Code::Ok, |code| Code::from_bytes(code.as_bytes()))
 }

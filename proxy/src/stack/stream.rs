@@ -75,10 +75,9 @@ fn until_stopped(
     let guarded = answers.then(move |answer| {
         let services = Arc::clone(&services);
         async move {
-            let answer = answer?;
             let order = Arc::clone(&services.world.load().order);
             context.until_may_leave(&order).await?;
-            Ok(answer)
+            Ok(answer?)
         }
     });
     guarded

@@ -18,13 +18,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_util::StreamExt as _;
+use futures_util::{StreamExt as _, stream::BoxStream};
 use keyloom_etcd_api::{
     KeyRange, Rpc,
     etcdserverpb::{PutRequest, RangeRequest, RangeResponse},
 };
 use keyloom_proxy::{Instance, Options, StartError, WatchOptions};
-use keyloom_store::{Store, environment::SeededRandom};
+use keyloom_store::{Requests, Store, environment::SeededRandom};
 use keyloom_testkit::{
     Answer, Step,
     model::{Identity, ModelStore, Profile},
@@ -107,7 +107,7 @@ impl Keyloom {
     }
 
     pub(crate) async fn over(text: &str, stores: Vec<Arc<dyn Store>>) -> Result<Self, StartError> {
-        Self::watching(text, stores, WatchOptions::default()).await
+        Self::with(text, stores, WatchOptions::default(), TERM).await
     }
 
     /// [`Self::start`] with other bounds for watches.
@@ -119,17 +119,28 @@ impl Keyloom {
         let stores = stores
             .iter()
             .map(|store| Arc::new(store.clone()) as Arc<dyn Store>);
-        Self::watching(text, stores.collect(), watch).await.unwrap()
+        let started = Self::with(text, stores.collect(), watch, TERM);
+        started.await.unwrap()
     }
 
-    async fn watching(
+    /// [`Self::start`] with another term.
+    pub(crate) async fn with_term(text: &str, stores: &[ModelStore], term: Duration) -> Self {
+        let stores = stores
+            .iter()
+            .map(|store| Arc::new(store.clone()) as Arc<dyn Store>);
+        let started = Self::with(text, stores.collect(), WatchOptions::default(), term);
+        started.await.unwrap()
+    }
+
+    async fn with(
         text: &str,
         stores: Vec<Arc<dyn Store>>,
         watch: WatchOptions,
+        term: Duration,
     ) -> Result<Self, StartError> {
         let options = Options {
             random: Arc::new(SeededRandom::new(NONCES.fetch_add(1, Ordering::Relaxed))),
-            term: TERM,
+            term,
             watch,
         };
         let stop = CancellationToken::new();
@@ -167,6 +178,15 @@ impl Keyloom {
             Ok(answers) => answers.collect().await,
             Err(status) => vec![Err(status)],
         }
+    }
+
+    /// The answers to these requests, as they come.
+    pub(crate) async fn open(
+        &self,
+        rpc: Rpc,
+        requests: Requests,
+    ) -> BoxStream<'static, Result<Bytes, Status>> {
+        self.instance.stream(rpc, requests).await.unwrap()
     }
 
     pub(crate) fn alive(&self) -> Result<(), String> {

@@ -170,6 +170,8 @@ impl Task {
             nonce: self.nonce,
             write: self.writes,
             clean,
+            term: self.term.millis(),
+            unserved: Vec::new(),
         }
         .encode();
         let message = transaction(&records, self.after, &stamp);

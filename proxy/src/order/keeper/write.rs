@@ -30,7 +30,7 @@ pub(in crate::order) struct Records {
 }
 
 /// What every own write says of itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::order) struct Stamp {
     /// Which instance.
     pub(in crate::order) nonce: u64,
@@ -38,12 +38,22 @@ pub(in crate::order) struct Stamp {
     pub(in crate::order) write: u64,
     /// Whether it is the instance's last, so that a successor need not wait.
     pub(in crate::order) clean: bool,
+    /// The instance's own term, in milliseconds: it may be longer than its successor's.
+    pub(in crate::order) term: u64,
+    /// Where the term was taken since the ledger was written the last time: own writes that no
+    /// record knows of, by instances that never served.
+    pub(in crate::order) unserved: Vec<i64>,
 }
 
 impl Stamp {
-    pub(in crate::order) fn encode(self) -> Bytes {
+    pub(in crate::order) fn encode(&self) -> Bytes {
         let end = if self.clean { "clean" } else { "open" };
-        Bytes::from(format!("{:016x} {} {end}", self.nonce, self.write))
+        let Self {
+            nonce, write, term, ..
+        } = self;
+        let unserved: Vec<_> = self.unserved.iter().map(i64::to_string).collect();
+        let unserved = unserved.join(",");
+        Bytes::from(format!("{nonce:016x} {write} {end} {term} {unserved}"))
     }
 
     /// A stamp that cannot be read is somebody's who has not ended.
@@ -54,10 +64,18 @@ impl Stamp {
             .next()
             .and_then(|word| u64::from_str_radix(word, 16).ok());
         let write = words.next().and_then(|word| word.parse().ok());
+        let clean = words.next() == Some("clean");
+        let term = words.next().and_then(|word| word.parse().ok());
+        let unserved = words.next().unwrap_or_default();
         Self {
             nonce: nonce.unwrap_or_default(),
             write: write.unwrap_or_default(),
-            clean: words.next() == Some("clean"),
+            clean,
+            term: term.unwrap_or_default(),
+            unserved: unserved
+                .split(',')
+                .filter_map(|word| word.parse().ok())
+                .collect(),
         }
     }
 }
@@ -238,9 +256,13 @@ mod tests {
                 nonce: 0xfeed,
                 write: 7,
                 clean,
+                term: 5_000,
+                unserved: vec![7; if clean { 0 } else { 3 }],
             };
             assert_eq!(Stamp::decode(&stamp.encode()), stamp);
         }
+        let without_term = Stamp::decode(b"000000000000feed 7 clean");
+        assert!(without_term.clean && without_term.term == 0);
         assert!(!Stamp::decode(b"\xff nonsense").clean);
     }
 

@@ -62,12 +62,7 @@ async fn wait(order: Arc<Order>, keeper: Keeper, absent: Found, slot: StoreSlot)
         merged.shut_out(slot, why);
         return;
     }
-    let returned = merged.change(|inner| {
-        let returned = inner.ledger.return_of(slot, found.revision);
-        inner.must_record = matches!(returned, Ok(Some(_)));
-        returned
-    });
-    match returned {
+    match merged.return_of(slot, found.revision) {
         Ok(floor) => {
             let floor = floor.map(|floor| floor.get());
             if keeper.record().await.is_ok() {

@@ -81,9 +81,61 @@ async fn a_change_that_must_be_written_holds_everything_back() {
     let merged = merged(100);
     merged.change(|inner| inner.must_record = true);
     assert_eq!(merged.may_leave(), Err(OrderError::Recording));
+    let waits = timeout(Duration::from_secs(1), merged.until_may_leave());
+    assert!(waits.await.is_err());
     assert_eq!(settled(&merged, wrote(TENANT, 2)).await, None);
     merged.change(|inner| inner.must_record = false);
+    assert_eq!(merged.until_may_leave().await, Ok(()));
     assert_eq!(settled(&merged, wrote(TENANT, 2)).await, Some(2));
+}
+
+/// Two stores were absent when the order was lost, and return at the same time.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_returns_with_nothing_new_lets_out_no_other_s_return() {
+    let clean = Ledger::start(&["default", "tenant", "other"].map(|name| StoreStart {
+        name: name.to_owned(),
+        cluster_id: 1,
+        at: StoreRev::FIRST,
+    }));
+    let seal = keyloom_ledger::Seal {
+        reserved: UnifiedRev::new(100),
+        ..keyloom_ledger::Seal::default()
+    };
+    let flush = clean.flush(&keyloom_ledger::Mark::new(), &seal);
+    let records: Vec<_> = flush
+        .puts
+        .iter()
+        .map(|(name, record)| (name.as_str(), &record[..]))
+        .collect();
+    let restored = Ledger::restore(&records, StoreRev::new(2)).unwrap();
+    let observed = [(StoreSlot::DEFAULT, StoreRev::new(2))];
+    let recovery = keyloom_ledger::recover(restored, &observed).unwrap();
+    assert_eq!(recovery.absent, [TENANT, StoreSlot::new(2)]);
+    let merged = Merged::new(recovery.ledger);
+    merged.change(|inner| inner.until = Instant::now() + Duration::from_secs(3600));
+    assert!(
+        merged
+            .return_of(TENANT, StoreRev::new(5))
+            .unwrap()
+            .is_some()
+    );
+    let nothing_new = merged.return_of(StoreSlot::new(2), StoreRev::FIRST);
+    assert_eq!(nothing_new.unwrap(), None);
+    assert_eq!(merged.may_leave(), Err(OrderError::Recording));
+}
+
+/// A cut needs no answer of a store that would wait for the reservation.
+#[tokio::test(start_paused = true)]
+async fn no_cut_is_above_the_reservation() {
+    let merged = merged(3);
+    assert_eq!(settled(&merged, wrote(TENANT, 9)).await, None);
+    assert_eq!(merged.head(), UnifiedRev::new(3));
+    let cut = merged.snapshot(0, [TENANT]).unwrap();
+    assert_eq!(
+        (cut.at, cut.of(TENANT)),
+        (UnifiedRev::new(3), Some(StoreRev::new(3)))
+    );
+    assert_eq!(merged.snapshot(4, []).err(), Some(EtcdError::FutureRev));
 }
 
 #[tokio::test(start_paused = true)]

@@ -97,25 +97,35 @@ impl Keyloom {
     /// # Errors
     /// How it ended.
     pub async fn try_ready(&mut self) -> Result<(), ExitStatus> {
-        let heard = self.heard;
         let this = std::cell::RefCell::new(&mut *self);
-        let lines = poll::eventually("keyloom's `ready`", || async {
+        poll::eventually("keyloom's `ready`", || async {
             let mut this = this.borrow_mut();
-            let text = this.process.stdout();
-            let lines: Vec<_> = text.lines().skip(heard).map(str::to_owned).collect();
-            if lines.iter().any(|line| line == "ready") {
-                return Ok(Ok(lines));
+            if this.is_ready() {
+                return Ok(Ok(()));
             }
             match this.process.ended() {
                 Some(status) => Ok(Err(status)),
-                None => Err(lines),
+                None => Err(this.said()),
             }
         })
-        .await;
-        let lines = lines?;
-        self.url = said(&lines, "serving on ");
-        self.admin = said(&lines, "admin on ");
-        Ok(())
+        .await
+    }
+
+    /// Whether it serves by now.
+    pub fn is_ready(&mut self) -> bool {
+        let lines = self.said();
+        let ready = lines.iter().any(|line| line == "ready");
+        if ready {
+            self.url = said(&lines, "serving on ");
+            self.admin = said(&lines, "admin on ");
+        }
+        ready
+    }
+
+    /// What it said since it was started the last time.
+    fn said(&self) -> Vec<String> {
+        let text = self.process.stdout();
+        text.lines().skip(self.heard).map(str::to_owned).collect()
     }
 
     /// Where clients connect.

@@ -18,6 +18,7 @@
 //! | [`watching`] | watch streams, and programs of watch calls |
 //! | [`stage`] | what tests of failures begin with |
 //! | [`robustness`] | everything at once, in rounds, and every checker over it |
+//! | [`trial`] | clients that go on while Keylooms are killed, paused and replaced |
 
 #![allow(
     clippy::expect_used,
@@ -51,6 +52,7 @@ pub mod routes;
 pub mod watching;
 pub mod stage;
 pub mod robustness;
+pub mod trial;
 
 pub use client::Client;
 pub use duel::Duel;

@@ -13,6 +13,7 @@
 //! | [`bad_topology`], [`bad_requests`] | is what is wrong refused clearly? |
 //! | [`failing_stores`], [`failing_keyloom`] | what is left when a part dies? |
 //! | [`robustness`] | everything at once, for as long as wished |
+//! | [`kills`], [`pauses`], [`hand_over`] | do clients notice when a Keyloom ends, stops or follows another? |
 
 #![allow(
     clippy::expect_used,
@@ -44,3 +45,6 @@ mod failing_stores;
 mod failing_keyloom;
 
 mod robustness;
+mod kills;
+mod pauses;
+mod hand_over;

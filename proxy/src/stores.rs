@@ -11,6 +11,7 @@ use keyloom_store::{
         Credentials, EndpointState, Environment as EtcdEnvironment, EtcdEndpoint, EtcdStore,
         EtcdStoreConfig, TlsConfig, TlsPem,
     },
+    kine::Detected,
     metrics::Metrics,
 };
 use keyloom_topology::{Endpoint, StoreSpec, TlsSpec, Topology};
@@ -108,7 +109,8 @@ pub(crate) async fn open(
             Some(Endpoint::Etcd(_)) | None => {
                 let store = open_etcd(spec, environment, &metrics).with_context(in_store)?;
                 health.etcds.push(store.clone());
-                stores.push(Arc::new(store));
+                let random = Arc::clone(&environment.random);
+                stores.push(Arc::new(Detected::new(&spec.name, Arc::new(store), random)));
             }
             Some(Endpoint::Sqlite(endpoint)) => {
                 let mut options = SqliteOptions::new(&spec.name, &endpoint.path)

@@ -87,4 +87,10 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         rpc: Rpc,
         requests: Requests,
     ) -> BoxFuture<'static, Result<Answers, CallError>>;
+
+    /// Why the store cannot keep the ledger, and so cannot be the default store; known once it has
+    /// answered.
+    fn refuses_the_ledger(&self) -> Option<&'static str> {
+        None
+    }
 }

@@ -19,6 +19,7 @@
 //! | [`stage`] | what tests of failures begin with |
 //! | [`robustness`] | everything at once, in rounds, and every checker over it |
 //! | [`trial`] | clients that go on while Keylooms are killed, paused and replaced |
+//! | [`kubernetes`] | a kube-apiserver, a controller manager and kubectl, and what is asked of them |
 
 #![allow(
     clippy::expect_used,
@@ -53,6 +54,7 @@ pub mod watching;
 pub mod stage;
 pub mod robustness;
 pub mod trial;
+pub mod kubernetes;
 
 pub use client::Client;
 pub use duel::Duel;

@@ -22,7 +22,8 @@ impl Metrics {
         Self::parse(&text)
     }
 
-    fn parse(text: &str) -> Self {
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
         let lines = text.lines().filter(|line| !line.starts_with('#'));
         Self(lines.filter_map(Sample::parse).collect())
     }

@@ -14,6 +14,17 @@ pub fn peer(name: &str) -> PathBuf {
     program(named("KEYLOOM_PEERS").join(name))
 }
 
+/// A program of the newest Kubernetes, or of the older one.
+#[must_use]
+pub fn kubernetes(old: bool, name: &str) -> PathBuf {
+    let folder = if old {
+        "KEYLOOM_KUBERNETES_OLD"
+    } else {
+        "KEYLOOM_KUBERNETES"
+    };
+    program(named(folder).join(name))
+}
+
 /// The distribution's etcd 3.4.
 #[must_use]
 pub fn etcd34() -> PathBuf {

@@ -1,7 +1,8 @@
 //! The tests of the whole program, with real stores and real clients.
 //!
 //! They find the programs they need through the environment: `KEYLOOM_BIN`, `KEYLOOM_PEERS` (the
-//! folder of the peers) and `KEYLOOM_ETCD34`. A missing one is a failure here, never a skipped test.
+//! folder of the peers), `KEYLOOM_ETCD34`, `KEYLOOM_KUBERNETES` and `KEYLOOM_KUBERNETES_OLD`. A
+//! missing one is a failure here, never a skipped test.
 
 use std::path::{Path, PathBuf};
 
@@ -9,9 +10,24 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 
 use crate::{
-    peers::Peers,
+    peers::{self, Peers},
     process::{cargo, output, run},
     steps::Steps,
+};
+
+/// Which tests, and what they are told.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted<'a> {
+    /// What cargo gets before the `--`.
+    pub(crate) filter: &'a [String],
+    /// What the test program gets after it.
+    pub(crate) arguments: &'a [String],
+}
+
+/// All of them.
+pub(crate) const ALL: Wanted<'_> = Wanted {
+    filter: &[],
+    arguments: &[],
 };
 
 const TESTS: [&str; 5] = [
@@ -22,26 +38,90 @@ const TESTS: [&str; 5] = [
     "keyloom-tests",
 ];
 
-/// `filter` is what cargo gets before the `--`, `arguments` what the test program gets after it.
-pub(crate) fn test(
+/// The tests with real etcds.
+pub(crate) fn etcd(root: &Path, steps: &mut Steps, wanted: Wanted<'_>) -> Option<()> {
+    let programs = Programs::stores(root, steps)?;
+    let target = Target {
+        name: "e2e",
+        feature: None,
+        build: "e2e: build tests",
+        run: "e2e: run",
+    };
+    programs.test(root, steps, &target, wanted)
+}
+
+/// The tests with a real Kubernetes: those of a few minutes, or those that take hours.
+pub(crate) fn kubernetes(
     root: &Path,
     steps: &mut Steps,
-    filter: &[String],
-    arguments: &[String],
+    long: bool,
+    wanted: Wanted<'_>,
 ) -> Option<()> {
-    let peers = steps.run("e2e: peers", || Peers::all(root))?;
-    let keyloom = steps.run("e2e: build keyloom", || build_keyloom(root))?;
-    steps.run("e2e: build tests", || {
-        run(cargo(root, &TESTS).arg("--no-run"))
-    })?;
-    steps.run("e2e: run", || {
-        let mut tests = cargo(root, &TESTS);
-        tests.args(filter).arg("--").args(arguments);
-        tests.env("KEYLOOM_BIN", &keyloom);
-        tests.env("KEYLOOM_PEERS", &peers.bin);
-        tests.env("KEYLOOM_ETCD34", &peers.etcd34);
-        run(&mut tests)
-    })
+    let mut programs = Programs::stores(root, steps)?;
+    let newest = steps.run("kubernetes: build it", || peers::kubernetes(root))?;
+    programs.0.push(("KEYLOOM_KUBERNETES", newest));
+    let mut target = Target {
+        name: "kubernetes",
+        feature: None,
+        build: "kubernetes: build tests",
+        run: "kubernetes: run",
+    };
+    if long {
+        let old = steps.run("kubernetes: build 1.30", || peers::kubernetes_old(root))?;
+        programs.0.push(("KEYLOOM_KUBERNETES_OLD", old));
+        target.name = "kubernetes-long";
+        target.feature = Some("long");
+    }
+    programs.test(root, steps, &target, wanted)
+}
+
+/// The programs that the tests find through the environment.
+struct Programs(Vec<(&'static str, PathBuf)>);
+
+/// A test program of the package, and the names of its steps.
+struct Target {
+    name: &'static str,
+    feature: Option<&'static str>,
+    build: &'static str,
+    run: &'static str,
+}
+
+impl Programs {
+    fn stores(root: &Path, steps: &mut Steps) -> Option<Self> {
+        let peers = steps.run("e2e: peers", || Peers::all(root))?;
+        let keyloom = steps.run("e2e: build keyloom", || build_keyloom(root))?;
+        Some(Self(vec![
+            ("KEYLOOM_BIN", keyloom),
+            ("KEYLOOM_PEERS", peers.bin),
+            ("KEYLOOM_ETCD34", peers.etcd34),
+        ]))
+    }
+
+    fn test(
+        &self,
+        root: &Path,
+        steps: &mut Steps,
+        target: &Target,
+        wanted: Wanted<'_>,
+    ) -> Option<()> {
+        let command = || {
+            let mut command = cargo(root, &TESTS);
+            command.args(["--test", target.name]);
+            command.args(
+                target
+                    .feature
+                    .map(|feature| format!("--features={feature}")),
+            );
+            command
+        };
+        steps.run(target.build, || run(command().arg("--no-run")))?;
+        steps.run(target.run, || {
+            let mut tests = command();
+            tests.args(wanted.filter).arg("--").args(wanted.arguments);
+            tests.envs(self.0.iter().map(|(name, path)| (name, path)));
+            run(&mut tests)
+        })
+    }
 }
 
 /// Builds the program and says where it is.

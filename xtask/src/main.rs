@@ -14,7 +14,7 @@ use std::{
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
-use crate::steps::Steps;
+use crate::{e2e::Wanted, steps::Steps};
 
 mod check;
 mod e2e;
@@ -54,8 +54,20 @@ enum Chore {
         #[arg(value_parser = peers::NAMES)]
         names: Vec<String>,
     },
-    /// Runs the tests that need real stores and real clients
+    /// Runs the tests that need real stores and real clients; without a filter those that need a
+    /// Kubernetes too
     E2e {
+        /// Only the tests whose name contains this
+        filter: Option<String>,
+        /// Handed to the test program
+        #[arg(last = true)]
+        arguments: Vec<String>,
+    },
+    /// Runs the tests that need a Kubernetes
+    Kubernetes {
+        /// Those that take hours, in the place of those that take minutes
+        #[arg(long)]
+        long: bool,
         /// Only the tests whose name contains this
         filter: Option<String>,
         /// Handed to the test program
@@ -105,12 +117,31 @@ fn run(chore: Chore) -> Result<()> {
         Chore::Demo { listen } => return demo::run(&root, &listen),
         Chore::Check => check::lint(&root, &mut steps),
         Chore::E2e { filter, arguments } => {
-            e2e::test(&root, &mut steps, filter.as_slice(), &arguments);
+            let wanted = Wanted {
+                filter: filter.as_slice(),
+                arguments: &arguments,
+            };
+            e2e::etcd(&root, &mut steps, wanted);
+            if filter.is_none() {
+                e2e::kubernetes(&root, &mut steps, false, wanted);
+            }
+        }
+        Chore::Kubernetes {
+            long,
+            filter,
+            arguments,
+        } => {
+            let wanted = Wanted {
+                filter: filter.as_slice(),
+                arguments: &arguments,
+            };
+            e2e::kubernetes(&root, &mut steps, long, wanted);
         }
         Chore::Test => {
             check::lint(&root, &mut steps);
             check::test(&root, &mut steps);
-            e2e::test(&root, &mut steps, &[], &[]);
+            e2e::etcd(&root, &mut steps, e2e::ALL);
+            e2e::kubernetes(&root, &mut steps, false, e2e::ALL);
         }
     }
     steps.finish()

@@ -1,7 +1,8 @@
 //! The real stores and clients that the tests talk to, at pinned versions.
 //!
-//! `tests/peers` is a Go module that pins their sources. They are built once into the cache, in a
-//! folder named after what the module's files say, so that another version is another folder.
+//! Go modules pin their sources: `tests/peers` the stores and their clients, the folders below it a
+//! Kubernetes each. They are built once into the cache, in a folder named after what the module's
+//! files say, so that another version is another folder.
 
 use std::{
     collections::hash_map::DefaultHasher,
@@ -19,8 +20,16 @@ use crate::{
     process::{output, run},
 };
 
-/// Every peer, by the name of its program.
-pub(crate) const NAMES: [&str; 5] = ["etcd", "etcdctl", "etcdutl", "kine", debian::NAME];
+/// Every peer, by the name of its program, and each Kubernetes as one.
+pub(crate) const NAMES: [&str; 7] = [
+    "etcd",
+    "etcdctl",
+    "etcdutl",
+    "kine",
+    debian::NAME,
+    KUBERNETES.name,
+    KUBERNETES_OLD.name,
+];
 
 /// A peer built from the Go module.
 #[derive(Debug)]
@@ -60,6 +69,85 @@ const SOURCES: [Source; 4] = [
     },
 ];
 
+/// A Go module, and what is built from it.
+#[derive(Clone, Copy, Debug)]
+struct Module {
+    name: &'static str,
+    /// Below the workspace.
+    folder: &'static str,
+    /// One setting for all of a module lets the packages they share be compiled once.
+    cgo: bool,
+    sources: &'static [Source],
+    /// For the linker, besides the version.
+    linker: &'static str,
+}
+
+const STORES: Module = Module {
+    name: "stores",
+    folder: "tests/peers",
+    // kine's SQLite is C.
+    cgo: true,
+    sources: &SOURCES,
+    linker: "",
+};
+
+const VERSION: Option<&str> = Some("k8s.io/component-base/version.gitVersion");
+
+/// The newest Kubernetes. Its apiserver has a `main` of ours, which says why.
+const KUBERNETES: Module = Module {
+    name: "kubernetes",
+    folder: "tests/peers/kubernetes",
+    cgo: false,
+    sources: &[
+        program("kube-apiserver", "./apiserver", "--version"),
+        program(
+            "kube-controller-manager",
+            "k8s.io/kubernetes/cmd/kube-controller-manager",
+            "--version",
+        ),
+        program(
+            "kubectl",
+            "k8s.io/kubernetes/cmd/kubectl",
+            "version --client",
+        ),
+    ],
+    linker: "-s -w",
+};
+
+/// One whose client of etcd is older, and asks differently.
+const KUBERNETES_OLD: Module = Module {
+    name: "kubernetes-old",
+    folder: "tests/peers/kubernetes-old",
+    cgo: false,
+    sources: &[
+        program(
+            "kube-apiserver",
+            "k8s.io/kubernetes/cmd/kube-apiserver",
+            "--version",
+        ),
+        program(
+            "kube-controller-manager",
+            "k8s.io/kubernetes/cmd/kube-controller-manager",
+            "--version",
+        ),
+        program(
+            "kubectl",
+            "k8s.io/kubernetes/cmd/kubectl",
+            "version --client",
+        ),
+    ],
+    linker: "-s -w",
+};
+
+const fn program(name: &'static str, package: &'static str, version: &'static str) -> Source {
+    Source {
+        name,
+        package,
+        version,
+        stamp: VERSION,
+    }
+}
+
 /// All peers, built.
 #[derive(Debug)]
 pub(crate) struct Peers {
@@ -70,15 +158,13 @@ pub(crate) struct Peers {
 }
 
 impl Peers {
-    /// Builds what is missing.
+    /// Builds what is missing of the stores and their clients.
     ///
     /// # Errors
     /// When one peer cannot be had, or is not the version it should be.
     pub(crate) fn all(root: &Path) -> Result<Peers> {
-        let cache = Cache::open(root)?;
-        for source in &SOURCES {
-            report(source.name, &cache.build(source)?);
-        }
+        let cache = Cache::open(root, STORES)?;
+        cache.build_all()?;
         let etcd34 = debian::find(&cache.bin)?;
         report(debian::NAME, &etcd34);
         Ok(Peers {
@@ -94,10 +180,19 @@ impl Peers {
 /// As [`Peers::all`].
 pub(crate) fn show(root: &Path, names: &[String]) -> Result<()> {
     if names.is_empty() {
-        return Peers::all(root).map(drop);
+        Peers::all(root)?;
+        kubernetes(root)?;
+        return kubernetes_old(root).map(drop);
     }
-    let cache = Cache::open(root)?;
     for name in names {
+        if let Some(module) = [KUBERNETES, KUBERNETES_OLD]
+            .into_iter()
+            .find(|module| module.name == name)
+        {
+            built(root, module)?;
+            continue;
+        }
+        let cache = Cache::open(root, STORES)?;
         let source = SOURCES.iter().find(|source| source.name == name);
         let path = match source {
             Some(source) => cache.build(source)?,
@@ -109,33 +204,65 @@ pub(crate) fn show(root: &Path, names: &[String]) -> Result<()> {
     Ok(())
 }
 
+/// The folder of the newest Kubernetes' programs, built.
+///
+/// # Errors
+/// As [`Peers::all`].
+pub(crate) fn kubernetes(root: &Path) -> Result<PathBuf> {
+    built(root, KUBERNETES)
+}
+
+/// The folder of the older Kubernetes' programs, built.
+///
+/// # Errors
+/// As [`Peers::all`].
+pub(crate) fn kubernetes_old(root: &Path) -> Result<PathBuf> {
+    built(root, KUBERNETES_OLD)
+}
+
+/// Builds what is missing of a module, and says in which folder its programs are.
+fn built(root: &Path, module: Module) -> Result<PathBuf> {
+    let cache = Cache::open(root, module)?;
+    cache.build_all()?;
+    Ok(cache.bin)
+}
+
 fn report(name: &str, path: &Path) {
-    println!("{name:<8} {}", path.display());
+    println!("{name:<24} {}", path.display());
 }
 
 #[derive(Debug)]
 struct Cache {
-    module: PathBuf,
+    module: Module,
+    folder: PathBuf,
     bin: PathBuf,
     /// Held while we build, so that of two chores at once one builds and the other finds it done.
     _lock: File,
 }
 
 impl Cache {
-    fn open(root: &Path) -> Result<Cache> {
-        let module = root.join("tests/peers");
-        let folder = cache_folder(root)?
+    fn open(root: &Path, module: Module) -> Result<Cache> {
+        let folder = root.join(module.folder);
+        let cache = cache_folder(root)?
             .join("peers")
-            .join(fingerprint(&module)?);
-        let bin = folder.join("bin");
+            .join(fingerprint(&folder, module.sources)?);
+        let bin = cache.join("bin");
         fs::create_dir_all(&bin).with_context(|| format!("making {}", bin.display()))?;
-        let lock = File::create(folder.join("lock")).context("making the cache's lock")?;
+        let lock = File::create(cache.join("lock")).context("making the cache's lock")?;
         lock.lock().context("waiting for the cache's lock")?;
         Ok(Cache {
             module,
+            folder,
             bin,
             _lock: lock,
         })
+    }
+
+    fn build_all(&self) -> Result<()> {
+        for source in self.module.sources {
+            report(source.name, &self.build(source)?);
+        }
+        Ok(())
     }
 
     /// Builds under another name and renames, so that a program that is there is whole.
@@ -150,10 +277,11 @@ impl Cache {
         let mut build = self.go(&["build", "-mod=readonly", "-trimpath", "-o"]);
         build.arg(&fresh);
         if let Some(variable) = source.stamp {
-            build.arg(format!("-ldflags=-X {variable}={version}"));
+            let linker = self.module.linker;
+            build.arg(format!("-ldflags={linker} -X {variable}={version}"));
         }
         run(build.arg(source.package)).with_context(|| format!("building {}", source.name))?;
-        let printed = output(Command::new(&fresh).arg(source.version))?;
+        let printed = output(Command::new(&fresh).args(source.version.split(' ')))?;
         let number = version.trim_start_matches('v');
         ensure!(
             printed.contains(number),
@@ -164,22 +292,22 @@ impl Cache {
         Ok(path)
     }
 
-    /// What the module pins.
+    /// What the module pins; a `main` of ours has the version of what it runs.
     fn version(&self, source: &Source) -> Result<String> {
         let format = "-f={{.Module.Version}}";
-        let version = output(
-            self.go(&["list", "-mod=readonly", format])
-                .arg(source.package),
-        )?;
+        let package = match source.package.strip_prefix("./") {
+            Some(_) => "k8s.io/kubernetes/cmd/kube-apiserver",
+            None => source.package,
+        };
+        let version = output(self.go(&["list", "-mod=readonly", format]).arg(package))?;
         Ok(version.trim().to_owned())
     }
 
     fn go(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new("go");
-        // kine's SQLite is C; one setting for all lets the packages they share be compiled once.
         command
-            .current_dir(&self.module)
-            .env("CGO_ENABLED", "1")
+            .current_dir(&self.folder)
+            .env("CGO_ENABLED", if self.module.cgo { "1" } else { "0" })
             .args(arguments);
         command
     }
@@ -192,11 +320,15 @@ fn cache_folder(root: &Path) -> Result<PathBuf> {
 }
 
 /// Another one whenever the pinned versions or the way of building change.
-fn fingerprint(module: &Path) -> Result<String> {
+fn fingerprint(module: &Path, sources: &[Source]) -> Result<String> {
     let mut hasher = DefaultHasher::new();
-    format!("{SOURCES:?}").hash(&mut hasher);
-    for name in ["go.mod", "go.sum"] {
-        let file = module.join(name);
+    format!("{sources:?}").hash(&mut hasher);
+    let own = sources
+        .iter()
+        .filter_map(|source| source.package.strip_prefix("./"))
+        .map(|folder| module.join(folder).join("main.go"));
+    let pins = ["go.mod", "go.sum"].map(|name| module.join(name));
+    for file in pins.into_iter().chain(own) {
         let content = fs::read(&file).with_context(|| format!("reading {}", file.display()))?;
         content.hash(&mut hasher);
     }
@@ -210,7 +342,9 @@ mod tests {
     #[test]
     fn every_peer_has_a_name_to_ask_for() {
         let sources = SOURCES.iter().map(|source| source.name);
-        let all: Vec<_> = sources.chain([debian::NAME]).collect();
+        let all: Vec<_> = sources
+            .chain([debian::NAME, KUBERNETES.name, KUBERNETES_OLD.name])
+            .collect();
         assert_eq!(all, NAMES);
     }
 
@@ -220,10 +354,10 @@ mod tests {
         fs::create_dir_all(&module).unwrap();
         fs::write(module.join("go.mod"), "one").unwrap();
         fs::write(module.join("go.sum"), "").unwrap();
-        let before = fingerprint(&module).unwrap();
-        assert_eq!(before, fingerprint(&module).unwrap());
+        let before = fingerprint(&module, &SOURCES).unwrap();
+        assert_eq!(before, fingerprint(&module, &SOURCES).unwrap());
         fs::write(module.join("go.sum"), "two").unwrap();
-        assert_ne!(before, fingerprint(&module).unwrap());
+        assert_ne!(before, fingerprint(&module, &SOURCES).unwrap());
         fs::remove_dir_all(&module).unwrap();
     }
 }

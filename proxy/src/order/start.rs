@@ -71,6 +71,8 @@ pub enum BeginError {
     Join { name: String, error: AddStoreError },
     #[error("the topology has no store")]
     NoStore,
+    #[error("store \"{name}\" cannot be the default store: {why}")]
+    NoLedger { name: String, why: &'static str },
     /// The ledger could not be written.
     #[error("the ledger cannot be written to the default store: {0}")]
     Write(String),
@@ -106,6 +108,10 @@ pub(crate) async fn begin(begin: Begin) -> Result<Begun, BeginError> {
     } = begin;
     let first = stores.first().cloned().ok_or(BeginError::NoStore)?;
     let default = probe::until_answered(first).await;
+    if let Some(why) = default.store.refuses_the_ledger() {
+        let name = default.name;
+        return Err(BeginError::NoLedger { name, why });
+    }
     if default.records.is_empty()
         && let Some(found) = alone(&stores, &default).await
     {

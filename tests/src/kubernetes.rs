@@ -1,0 +1,18 @@
+//! A Kubernetes without nodes: a kube-apiserver, a controller manager, and their API over HTTP.
+//!
+//! | module | what for |
+//! |---|---|
+//! | [`control_plane`] | the programs, and their files |
+//! | [`api`] | calls to the API |
+//! | [`stores`] | Keyloom over stores of every kind, at an address that outlives it |
+//! | [`work`] | what is done to the cluster, and what must hold of it |
+
+pub mod api;
+pub mod control_plane;
+pub mod stores;
+pub mod work;
+
+pub use api::Api;
+pub use control_plane::{ControlPlane, Settings};
+pub use stores::Layout;
+pub use work::Size;

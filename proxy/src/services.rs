@@ -115,6 +115,7 @@ pub(crate) struct Services {
     pub(crate) stopping: CancellationToken,
     pages: Pages,
     leases: Arc<Leases>,
+    versions: status::Versions,
 }
 
 impl Services {
@@ -137,6 +138,7 @@ impl Services {
             stopping,
             pages: Pages::default(),
             leases: Arc::default(),
+            versions: status::Versions::default(),
         }
     }
 

@@ -13,12 +13,12 @@ use keyloom_etcd_api::{
     Rpc,
     etcdserverpb::{
         CompactionRequest, DefragmentRequest, DefragmentResponse, HashKvRequest, HashKvResponse,
-        HashRequest, HashResponse, SnapshotRequest,
+        HashRequest, HashResponse, SnapshotRequest, StatusRequest, StatusResponse,
     },
 };
 use keyloom_testkit::{
     Step,
-    model::{Fault, ModelStore},
+    model::{Fault, Identity, ModelStore, Profile},
 };
 use prost::Message;
 use support::{Keyloom, THREE, stores};
@@ -140,4 +140,35 @@ async fn a_snapshot_says_where_to_take_it() {
     for name in ["\"default\"", "\"rbac\"", "\"tenant-a\""] {
         assert!(error.message().contains(name), "{error}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_down_does_not_make_keyloom_look_newer() {
+    let of_version = |cluster_id, version: &str| {
+        ModelStore::new(Profile {
+            version: version.to_owned(),
+            identity: Identity {
+                cluster_id,
+                ..Identity::default()
+            },
+            ..Profile::default()
+        })
+    };
+    let stores = [
+        of_version(1, "3.6.16"),
+        of_version(2, "3.4.30"),
+        of_version(3, "3.5.21"),
+    ];
+    stores[1].inject_always(Some(Rpc::Status), Fault::NotSent);
+    let keyloom = Keyloom::start(THREE, &stores).await;
+    let version = async || -> (String, usize) {
+        let status: StatusResponse = call(&keyloom, Rpc::Status, StatusRequest {}).await.unwrap();
+        (status.version, status.errors.len())
+    };
+    // Nobody knows what it has.
+    assert_eq!(version().await, ("3.4.0".to_owned(), 1));
+    stores[1].clear_faults();
+    assert_eq!(version().await, ("3.4.30".to_owned(), 0));
+    stores[1].inject_always(Some(Rpc::Status), Fault::NotSent);
+    assert_eq!(version().await, ("3.4.30".to_owned(), 1));
 }

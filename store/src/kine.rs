@@ -266,6 +266,7 @@ impl Core {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "for map")]
 fn encoded<M: Message>(message: M) -> Bytes {
     message.encode_to_vec().into()
 }

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`step`] | one KV call and its answer, typed, encodable |
 //! | [`model`] | etcd's semantics in memory: pure core, and a store on top that can misbehave |
+//! | [`kine`] | a kine in memory, with its oddities |
 //! | [`program`] | random programs for differential tests, and the comparing of answers |
 //! | [`history`] | what concurrent clients and their watches saw, and whether one etcd could have shown it |
 //!
@@ -14,6 +15,8 @@
 pub mod step;
 
 pub mod model;
+
+pub mod kine;
 
 pub mod program;
 

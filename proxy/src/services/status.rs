@@ -1,5 +1,7 @@
 //! Maintenance.Status: what the stores say, as one server.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use futures_util::future::join_all;
 use keyloom_etcd_api::{
@@ -7,6 +9,7 @@ use keyloom_etcd_api::{
     etcdserverpb::{StatusRequest, StatusResponse},
 };
 use keyloom_store::Lane;
+use parking_lot::Mutex;
 use prost::Message as _;
 use tokio::time::timeout;
 
@@ -32,10 +35,15 @@ impl Services {
             .unwrap_or(Err(Failure::Unimplemented("Status")))?;
         for (answer, member) in answers.zip(world.stores().skip(1)) {
             match answer {
-                Ok(other) => add(&mut status, other),
-                Err(failure) => status
-                    .errors
-                    .push(format!("store \"{}\": {failure}", member.name)),
+                Ok(other) => {
+                    self.versions.remember(&member.name, &other.version);
+                    add(&mut status, other);
+                }
+                Err(failure) => {
+                    oldest(&mut status, self.versions.known(&member.name));
+                    let error = format!("store \"{}\": {failure}", member.name);
+                    status.errors.push(error);
+                }
             }
         }
         let revision = match (&*world.order, &status.header) {
@@ -78,10 +86,39 @@ fn add(status: &mut StatusResponse, other: StatusResponse) {
     status.db_size += other.db_size;
     status.db_size_in_use += other.db_size_in_use;
     status.db_size_quota += other.db_size_quota;
-    if older(&other.version, &status.version) {
-        status.version = other.version;
-    }
+    oldest(status, other.version);
     status.errors.extend(other.errors);
+}
+
+fn oldest(status: &mut StatusResponse, version: String) {
+    if older(&version, &status.version) {
+        status.version = version;
+    }
+}
+
+/// What is said of a store that never said it: clients ask it for nothing that came later.
+/// kube-apiserver asks once, so that a store that is down must not make Keyloom look newer.
+const UNKNOWN: &str = "3.4.0";
+
+/// The versions that stores said they have, by name.
+#[derive(Debug, Default)]
+pub(super) struct Versions(Mutex<BTreeMap<String, String>>);
+
+impl Versions {
+    fn remember(&self, store: &str, version: &str) {
+        let mut versions = self.0.lock();
+        if versions.get(store).is_none_or(|known| known != version) {
+            versions.insert(store.to_owned(), version.to_owned());
+        }
+    }
+
+    fn known(&self, store: &str) -> String {
+        let versions = self.0.lock();
+        versions
+            .get(store)
+            .map_or(UNKNOWN, String::as_str)
+            .to_owned()
+    }
 }
 
 /// Compares versions such as `3.5.13` by number; what is no number counts as 0.

@@ -19,6 +19,10 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream::BoxStream};
+use futures_util::{
+    StreamExt as _,
+    stream::{self, BoxStream},
+};
 use keyloom_etcd_api::{
     KeyRange, Rpc,
     etcdserverpb::{PutRequest, RangeRequest, RangeResponse},
@@ -187,6 +191,23 @@ impl Keyloom {
         requests: Requests,
     ) -> BoxStream<'static, Result<Bytes, Status>> {
         self.instance.stream(rpc, requests).await.unwrap()
+    /// The answers on a stream.
+    pub(crate) async fn all(
+        &self,
+        rpc: Rpc,
+        requests: Requests,
+    ) -> Result<BoxStream<'static, Result<Bytes, Status>>, Status> {
+        self.instance.stream(rpc, requests).await
+    }
+
+    /// The answers to one request on a stream that stays open.
+    pub(crate) async fn open(
+        &self,
+        rpc: Rpc,
+        request: Bytes,
+    ) -> BoxStream<'static, Result<Bytes, Status>> {
+        let requests = stream::iter([request]).chain(stream::pending());
+        self.instance.stream(rpc, requests.boxed()).await.unwrap()
     }
 
     pub(crate) fn alive(&self) -> Result<(), String> {

@@ -24,6 +24,17 @@ impl Core {
         asked: Asked,
         request: RangeRequest,
     ) -> Result<RangeResponse, CallError> {
+        let place = self.place(asked).await?;
+        self.range_within(asked, request, place).await
+    }
+
+    /// A range, refused where kine cannot do it, no newer than a place.
+    pub(super) async fn range_within(
+        self: &Arc<Self>,
+        asked: Asked,
+        request: RangeRequest,
+        place: Place,
+    ) -> Result<RangeResponse, CallError> {
         let filters = [
             request.min_mod_revision,
             request.max_mod_revision,
@@ -33,7 +44,6 @@ impl Core {
         if request.sort_order != 0 || request.sort_target != 0 || filters != [0; 4] {
             return Err(self.cannot("sort or filter by revision"));
         }
-        let place = self.place(asked).await?;
         if request.revision > place.revision {
             return Err(CallError::Refused(EtcdError::FutureRev.into()));
         }

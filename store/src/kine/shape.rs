@@ -43,6 +43,18 @@ pub(super) enum Write {
 pub(super) const UNSUPPORTED: &str = "do such a transaction: it compares the revision of one key, \
      puts or deletes that key, and may read it, and nothing else";
 
+/// The ranges of a transaction that compares and writes nothing.
+pub(super) fn only_reads(txn: &TxnRequest) -> Option<Vec<RangeRequest>> {
+    if !txn.compare.is_empty() || txn.success.is_empty() {
+        return None;
+    }
+    let range = |op: &RequestOp| match &op.request {
+        Some(Request::RequestRange(range)) => Some(range.clone()),
+        _ => None,
+    };
+    txn.success.iter().map(range).collect()
+}
+
 /// The shape of a transaction; `None` where kine cannot do it exactly.
 pub(super) fn of(txn: &TxnRequest) -> Option<Shape> {
     let (reads_first, write) = match txn.success.as_slice() {

@@ -111,6 +111,9 @@ impl Core {
         asked: Asked,
         request: TxnRequest,
     ) -> Result<TxnResponse, CallError> {
+        if let Some(ranges) = shape::only_reads(&request) {
+            return self.read_all(asked, ranges).await;
+        }
         let Some(shape) = shape::of(&request) else {
             return Err(self.cannot(shape::UNSUPPORTED));
         };
@@ -176,6 +179,24 @@ impl Core {
             }
             self.in_time(asked)?;
         }
+    }
+
+    /// Several ranges at one place.
+    async fn read_all(
+        self: &Arc<Self>,
+        asked: Asked,
+        ranges: Vec<RangeRequest>,
+    ) -> Result<TxnResponse, CallError> {
+        let place = self.place(asked).await?;
+        let mut responses = Vec::new();
+        for range in ranges {
+            let answer = self.range_within(asked, range, place).await?;
+            responses.push(response_op::Response::ResponseRange(RangeResponse {
+                header: inner(place),
+                ..answer
+            }));
+        }
+        Ok(self.told(true, responses, place))
     }
 
     // === one compared write ===

@@ -10,7 +10,11 @@ use hyper_util::{
     rt::TokioExecutor,
 };
 use serde_json::Value;
-use tokio::{sync::Mutex, task::JoinHandle, time::sleep};
+use tokio::{
+    sync::Mutex,
+    task::JoinHandle,
+    time::{Instant, sleep},
+};
 
 /// How often a call that no apiserver took is made again, and how long between.
 const ATTEMPTS: usize = 600;
@@ -23,12 +27,17 @@ pub struct Api {
     url: String,
 }
 
+/// What is said of an object that was found by a list in between.
+pub const LISTED: &str = "LISTED";
+
 /// One thing that a watch said: what, of whom, at which version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
     pub kind: String,
     pub name: String,
     pub version: u64,
+    /// When it was heard.
+    pub at: Instant,
 }
 
 /// A watch that goes on until it is stopped.
@@ -185,18 +194,42 @@ impl Api {
                 let line: Vec<_> = buffer.drain(..=end).collect();
                 let event: Value = serde_json::from_slice(&line).expect("an event");
                 let kind = event["type"].as_str().expect("a type");
-                assert_ne!(kind, "ERROR", "the watch of {path} was ended: {event}");
+                if kind == "ERROR" {
+                    // As every client: what was missed is not said any more, so it lists again.
+                    assert_eq!(event["object"]["code"], 410, "the watch of {path}: {event}");
+                    *version = self.list_again(path, told).await;
+                    return;
+                }
                 let (name, at) = name_and_version(&event["object"]);
                 *version = at.to_string();
                 let kind = kind.to_owned();
-                let version = at;
                 told.lock().await.push(Seen {
                     kind,
                     name,
-                    version,
+                    version: at,
+                    at: Instant::now(),
                 });
             }
         }
+    }
+
+    /// Puts down what is there now, and gives back the version of that.
+    async fn list_again(&self, path: &str, told: &Mutex<Vec<Seen>>) -> String {
+        let list = self.get(path).await;
+        let items = list["items"].as_array().expect("items");
+        let mut told = told.lock().await;
+        told.extend(items.iter().map(|item| {
+            let (name, version) = name_and_version(item);
+            let kind = LISTED.to_owned();
+            Seen {
+                kind,
+                name,
+                version,
+                at: Instant::now(),
+            }
+        }));
+        let version = list["metadata"]["resourceVersion"].as_str();
+        version.expect("a version").to_owned()
     }
 
     async fn ask(

@@ -34,7 +34,8 @@ pub struct Served {
 }
 
 impl Served {
-    async fn keyloom(name: &'static str, topology: &str) -> Self {
+    /// A Keyloom on a topology.
+    pub async fn keyloom(name: &'static str, topology: &str) -> Self {
         let home = tempfile::tempdir().expect("a temporary folder");
         let file = write_topology(home.path(), topology);
         let arguments = vec![
@@ -184,6 +185,15 @@ pub const MOVED: [(&str, &str); 2] = [
     ("stable.example.com", "shirts"),
 ];
 
+/// Something whole, something split, and something custom.
+fn routes() -> Topology {
+    Topology::new(&[
+        ("rbac", Matcher::Resources(RBAC)),
+        ("tenant", Matcher::Namespaces(&["tenant-a"])),
+        ("shirts", Matcher::Custom("stable.example.com", "shirts")),
+    ])
+}
+
 impl Layout {
     /// RBAC by expression on etcd 3.4, a namespace on its own etcd behind a second Keyloom, custom
     /// resources on kine with SQLite, everything else on etcd 3.6.
@@ -192,11 +202,7 @@ impl Layout {
         let behind = format!("default: {{endpoint: '{}'}}\n", etcds[2].url());
         let second = Served::keyloom("second", &behind).await;
         let kine = Served::kine().await;
-        let topology = Topology::new(&[
-            ("rbac", Matcher::Resources(RBAC)),
-            ("tenant", Matcher::Namespaces(&["tenant-a"])),
-            ("shirts", Matcher::Custom("stable.example.com", "shirts")),
-        ]);
+        let topology = routes();
         let urls = [etcds[0].url(), etcds[1].url(), second.url(), kine.url()];
         let direct = [etcds[0].url(), etcds[1].url(), etcds[2].url(), kine.url()];
         Self {
@@ -209,14 +215,25 @@ impl Layout {
         }
     }
 
+    /// The same routes, each store an etcd 3.6.
+    pub async fn of_etcds() -> Self {
+        let etcds = Etcd::start_all([Version::V36; 4]).await;
+        let topology = routes();
+        let urls: Vec<_> = etcds.iter().map(Etcd::url).collect();
+        Self {
+            keyloom: Served::keyloom("keyloom", &topology.file(&urls)).await,
+            second: None,
+            topology,
+            direct: urls.into_iter().map(Some).collect(),
+            _etcds: etcds.into(),
+            _kine: None,
+        }
+    }
+
     /// The same routes on files of Keyloom's own, RBAC and shirts on etcd.
     pub async fn embedded() -> Self {
         let etcds = Etcd::start_all([Version::V36, Version::V36]).await;
-        let topology = Topology::new(&[
-            ("rbac", Matcher::Resources(RBAC)),
-            ("tenant", Matcher::Namespaces(&["tenant-a"])),
-            ("shirts", Matcher::Custom("stable.example.com", "shirts")),
-        ]);
+        let topology = routes();
         let urls = [
             "sqlite://./default.db".to_owned(),
             etcds[0].url(),

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::{
     Api, ControlPlane, Layout,
-    api::{Seen, Watching},
+    api::{LISTED, Seen, Watching},
     stores::{MOVED, SPLIT},
 };
 use crate::{metrics::Metrics, poll};
@@ -220,7 +220,8 @@ pub async fn check_watches(api: &Api, watches: &[Watching], size: Size) {
             missing.map_or(Ok(seen), |missing| Err(format!("{missing:?}")))
         })
         .await;
-        let versions: Vec<_> = seen.iter().map(|seen| seen.version).collect();
+        let told = seen.iter().filter(|seen| seen.kind != LISTED);
+        let versions: Vec<_> = told.map(|seen| seen.version).collect();
         assert!(
             versions.is_sorted_by(|a, b| a < b),
             "{kind:?}: {versions:?}"
@@ -228,6 +229,9 @@ pub async fn check_watches(api: &Api, watches: &[Watching], size: Size) {
         let mut known = BTreeSet::new();
         for event in seen.iter().filter(|event| ours(&event.name)) {
             let new = known.insert(event.name.clone());
+            if event.kind == LISTED {
+                continue;
+            }
             let added = event.kind == "ADDED";
             assert_eq!(new, added, "{kind:?}: {event:?}");
         }
@@ -323,6 +327,14 @@ async fn checks(api: &Api, status: &str, (group, resource): (&str, &str)) -> f64
     ];
     let labels: Vec<_> = labels.iter().map(String::as_str).collect();
     Metrics::parse(&text).sum("apiserver_storage_consistency_checks_total", &labels)
+}
+
+/// How often the apiserver had to list a resource to fill its cache.
+pub async fn lists(api: &Api) -> f64 {
+    let (code, text) = api.text("/metrics").await.expect("metrics");
+    assert_eq!(code, 200, "metrics");
+    let metrics = Metrics::parse(&text);
+    metrics.sum("apiserver_watch_cache_initializations_total", &[])
 }
 
 /// Every resource that matters was compared so often from now on, and nothing differed, ever.

@@ -488,3 +488,36 @@ async fn a_kine_is_not_the_default_store() {
         assert!(text.contains("kine"), "{text}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn two_kines_are_two_stores_and_stay_what_they_are() {
+    const THREE: &str = "
+default: {endpoint: 'http://default.invalid:2379'}
+backends:
+- name: shirts
+  endpoint: http://kine.invalid:2379
+  customresource: {group: stable.example.com, kind: shirts}
+- name: hats
+  endpoint: http://other.invalid:2379
+  customresource: {group: stable.example.com, kind: hats}
+";
+    let (shirts, hats) = (KineModel::with_gaps(0), KineModel::with_gaps(0));
+    let default = Arc::new(store(1)) as Arc<dyn Store>;
+    let serve = async |seed, first: &KineModel, second: &KineModel| {
+        let kines = [detected(first, seed), detected(second, seed + 1)];
+        let [first, second] = kines;
+        Keyloom::over(THREE, vec![Arc::clone(&default), first, second]).await
+    };
+    let keyloom = serve(10, &shirts, &hats).await.unwrap();
+    let hat = "/registry/stable.example.com/hats/ns/x";
+    keyloom.put(&format!("{SHIRTS}ns/x"), "1").await.unwrap();
+    keyloom.put(hat, "1").await.unwrap();
+    assert_eq!(keyloom.range(list("/registry/")).await.unwrap().count, 2);
+    keyloom.stop().await;
+    // Another start finds the same ones, by what it left there.
+    let keyloom = serve(20, &shirts, &hats).await.unwrap();
+    assert_eq!(keyloom.range(list("/registry/")).await.unwrap().count, 2);
+    keyloom.stop().await;
+    let swapped = serve(30, &hats, &shirts).await.map(drop).unwrap_err();
+    assert!(swapped.to_string().contains("was cluster"), "{swapped}");
+}

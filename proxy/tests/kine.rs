@@ -230,7 +230,7 @@ fn draw(random: &SeededRandom, twin: &Twin, round: usize) -> (Step, Step) {
                 Step::Range(RangeRequest {
                     revision,
                     limit,
-                    count_only: round % 7 == 0,
+                    count_only: round.is_multiple_of(7),
                     ..list(prefix)
                 })
             };

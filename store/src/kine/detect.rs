@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::{FutureExt as _, future::BoxFuture};
-use keyloom_etcd_api::{Rpc, etcdserverpb::RangeRequest, wire};
+use keyloom_etcd_api::{Rpc, etcdserverpb::RangeRequest, framing::Pieces, wire};
 use prost::Message as _;
 use tokio::sync::OnceCell;
 use tonic::Code;
@@ -106,6 +106,18 @@ impl Store for Detected {
         async move {
             let store = inner.store(call.rpc.name()).await?;
             store.call(call).await
+        }
+        .boxed()
+    }
+
+    fn call_in_pieces(&self, call: Call) -> BoxFuture<'static, Result<Pieces, CallError>> {
+        if let Some(Kind::Etcd) = self.inner.kind.get() {
+            return self.inner.raw.call_in_pieces(call);
+        }
+        let inner = Arc::clone(&self.inner);
+        async move {
+            let store = inner.store(call.rpc.name()).await?;
+            store.call_in_pieces(call).await
         }
         .boxed()
     }

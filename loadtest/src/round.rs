@@ -101,7 +101,7 @@ pub(crate) async fn round(subject: &Subject, workload: Workload, load: &Load) ->
         return workload::watch_round(&connections, load, &subject.processes).await;
     }
     if workload == Workload::WatchDelay {
-        return workload::delay_round(&connections, load, processes).await;
+        return workload::delay_round(&connections, load, &subject.processes).await;
     }
     let mut scripts = Vec::new();
     for (client, connection) in (0..load.clients).zip(connections.iter().cycle()) {

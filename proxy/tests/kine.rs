@@ -316,7 +316,7 @@ async fn watched(keyloom: &Keyloom, twin: &Twin) {
         .values()
         .copied()
         .find(|unified| *unified > 1);
-    let mut answers = keyloom.open(Rpc::Watch, create(first.unwrap())).await;
+    let mut answers = keyloom.open_with(Rpc::Watch, create(first.unwrap())).await;
     let mut events = Vec::new();
     while events.len() < wrote {
         let answer = answers.next().await.unwrap().unwrap();

@@ -18,7 +18,6 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_util::{StreamExt as _, stream::BoxStream};
 use futures_util::{
     StreamExt as _,
     stream::{self, BoxStream},
@@ -191,7 +190,9 @@ impl Keyloom {
         requests: Requests,
     ) -> BoxStream<'static, Result<Bytes, Status>> {
         self.instance.stream(rpc, requests).await.unwrap()
-    /// The answers on a stream.
+    }
+
+    /// The answers to these requests, or why there are none.
     pub(crate) async fn all(
         &self,
         rpc: Rpc,
@@ -201,7 +202,7 @@ impl Keyloom {
     }
 
     /// The answers to one request on a stream that stays open.
-    pub(crate) async fn open(
+    pub(crate) async fn open_with(
         &self,
         rpc: Rpc,
         request: Bytes,

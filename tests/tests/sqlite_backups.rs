@@ -115,7 +115,7 @@ async fn among_others(sqlite: usize) {
     let mut endpoints = vec![etcd.url(); 2];
     endpoints[sqlite] = format!("sqlite://{}", file.display());
     let text = topology.file(&endpoints);
-    let mut keyloom = Keyloom::launch_with(&text, &["--term", "2s"]);
+    let mut keyloom = Keyloom::launch_with(&text, &["--term", "60s"]);
     keyloom.ready().await;
     let keys = [
         "/registry/secrets/default/a",
@@ -145,7 +145,7 @@ async fn among_others(sqlite: usize) {
         "--topology",
         "topology.yaml",
         "--term",
-        "2s",
+        "60s",
         "--restored",
         name,
     ];

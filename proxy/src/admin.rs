@@ -13,14 +13,20 @@ use prometheus_client::registry::Registry;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::debug;
 
-use crate::{instance::Instance, listen::Accept, stores::Health};
+use crate::{
+    instance::Instance,
+    listen::Accept,
+    reload::{Place, Status, Stray},
+    stores::Stores,
+};
 
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What the pages show.
 pub(crate) struct Shared {
     registry: Registry,
-    stores: Health,
+    stores: Arc<Stores>,
+    topology: Status,
     instance: RwLock<Option<Arc<Instance>>>,
 }
 
@@ -31,10 +37,11 @@ impl std::fmt::Debug for Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(registry: Registry, stores: Health) -> Self {
+    pub(crate) fn new(registry: Registry, stores: Arc<Stores>, topology: Status) -> Self {
         Self {
             registry,
             stores,
+            topology,
             instance: RwLock::new(None),
         }
     }
@@ -55,6 +62,88 @@ impl Shared {
             None => Err("starting: waiting for the stores, or for the ledger's term".to_owned()),
         }
     }
+}
+
+/// The topology's pages.
+impl Shared {
+    fn instance(&self) -> Option<Arc<Instance>> {
+        self.instance.read().clone()
+    }
+
+    /// What is served, as a file.
+    fn topology_text(&self) -> Response<Full<Bytes>> {
+        match self.instance() {
+            Some(instance) => text(StatusCode::OK, instance.topology_text()),
+            None => starting(),
+        }
+    }
+
+    /// Whether that is the file.
+    fn topology_status(&self) -> Response<Full<Bytes>> {
+        let Some(instance) = self.instance() else {
+            return starting();
+        };
+        let changes = instance.generation();
+        let page = match self.topology.refused() {
+            None => format!("serving: the topology as given\nchanges: {changes}\n"),
+            Some(why) => format!(
+                "serving: the topology that was accepted before\nchanges: {changes}\n\
+                 refused: {why}\n"
+            ),
+        };
+        text(StatusCode::OK, page)
+    }
+
+    /// `STORE TAB KEY TAB STORE` a line; the last one may be `next TAB PLACE`.
+    async fn strays(&self, query: &str) -> Response<Full<Bytes>> {
+        let Some(instance) = self.instance() else {
+            return starting();
+        };
+        let from = match query.strip_prefix("from=").map(place_of) {
+            Some(None) => {
+                let what = "from= is the place behind `next` of the page before\n";
+                return text(StatusCode::BAD_REQUEST, what.to_owned());
+            }
+            from => from.flatten(),
+        };
+        let strays = match instance.strays(from).await {
+            Ok(strays) => strays,
+            Err(error) => return text(StatusCode::BAD_GATEWAY, format!("{error}\n")),
+        };
+        let mut page = String::new();
+        for Stray {
+            store,
+            key,
+            routes_to,
+        } in strays.strays
+        {
+            page.push_str(&format!("{store}\t{}\t{routes_to}\n", key.escape_ascii()));
+        }
+        if let Some(Place { store, key }) = strays.next {
+            let hex: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
+            page.push_str(&format!("next\t{store}:{hex}\n"));
+        }
+        text(StatusCode::OK, page)
+    }
+}
+
+fn starting() -> Response<Full<Bytes>> {
+    text(StatusCode::SERVICE_UNAVAILABLE, "starting\n".to_owned())
+}
+
+/// `STORE:HEX`, as it stands behind `next`.
+fn place_of(text: &str) -> Option<Place> {
+    let (store, hex) = text.split_once(':')?;
+    let mut key = Vec::with_capacity(hex.len() / 2);
+    let mut digits = hex.chars();
+    while let Some(high) = digits.next() {
+        let (high, low) = (high.to_digit(16)?, digits.next()?.to_digit(16)?);
+        key.push(u8::try_from(high * 16 + low).ok()?);
+    }
+    (!key.is_empty()).then(|| Place {
+        store: store.to_owned(),
+        key: key.into(),
+    })
 }
 
 /// Serves the pages until `stop` is cancelled.
@@ -78,8 +167,8 @@ pub(crate) async fn serve(listener: Box<dyn Accept>, shared: Arc<Shared>, stop: 
 
 async fn answer(connection: Box<dyn Connection>, shared: Arc<Shared>, stop: CancellationToken) {
     let service = service_fn(move |request: Request<Incoming>| {
-        let page = page(&request, &shared);
-        async move { Ok::<_, Infallible>(page) }
+        let shared = Arc::clone(&shared);
+        async move { Ok::<_, Infallible>(page(&request, &shared).await) }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -91,7 +180,7 @@ async fn answer(connection: Box<dyn Connection>, shared: Arc<Shared>, stop: Canc
     }
 }
 
-fn page(request: &Request<Incoming>, shared: &Shared) -> Response<Full<Bytes>> {
+async fn page(request: &Request<Incoming>, shared: &Shared) -> Response<Full<Bytes>> {
     if request.method() != Method::GET {
         return text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n".to_owned());
     }
@@ -104,9 +193,18 @@ fn page(request: &Request<Incoming>, shared: &Shared) -> Response<Full<Bytes>> {
         "/metrics" => metrics(&shared.registry),
         "/stores" => text(StatusCode::OK, shared.stores.page()),
         "/usage" => text(StatusCode::OK, shared.stores.usage()),
+        "/topology" => shared.topology_text(),
+        "/topology/status" => shared.topology_status(),
+        "/topology/strays" => {
+            shared
+                .strays(request.uri().query().unwrap_or_default())
+                .await
+        }
         _ => text(
             StatusCode::NOT_FOUND,
-            "pages: /livez /readyz /metrics /stores /usage\n".to_owned(),
+            "pages: /livez /readyz /metrics /stores /usage /topology /topology/status \
+             /topology/strays\n"
+                .to_owned(),
         ),
     }
 }

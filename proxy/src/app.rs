@@ -15,8 +15,10 @@ use crate::{
     instance::{self, Instance, WatchOptions},
     listen::{self, Accept, Limits, Listen, ListenUrl, TlsFiles},
     metrics::Metrics,
+    reload::{Following, OpenStores, Status, TopologyMetrics},
     stack::{Extras, stack},
-    stores, topology_file,
+    stores::Stores,
+    topology_file,
 };
 
 /// How long calls may go on after the program was told to end.
@@ -24,6 +26,10 @@ const DRAIN: Duration = Duration::from_secs(10);
 
 /// Between two looks at whether the instance still owns its ledger.
 const WATCH: Duration = Duration::from_millis(200);
+
+/// Between two counts of the keys that route elsewhere, where nothing changes; and where it does.
+const COUNT_EVERY: Duration = Duration::from_secs(3600);
+const COUNT_AFTER: Duration = Duration::from_secs(60);
 
 /// What an operator asked for.
 #[derive(Clone, Debug)]
@@ -39,6 +45,9 @@ pub struct ServeOptions {
     pub watch: WatchOptions,
     /// The SQLite stores that were taken back from a backup, by name.
     pub restored: BTreeMap<String, Restored>,
+    /// Whether a start ends where the topology file is refused, in the place of serving the
+    /// accepted one.
+    pub stop_if_refused: bool,
 }
 
 /// What the program takes from outside.
@@ -65,9 +74,16 @@ pub async fn serve(
     let topology = topology_file::load(options.topology.as_deref(), options.endpoint.clone())?;
     let mut registry = Registry::default();
     let metrics = Arc::new(Metrics::register(&mut registry));
-    let opened = stores::open(&topology, &environment, &mut registry, &options.restored).await?;
-    let files = opened.files();
-    let shared = Arc::new(admin::Shared::new(registry, opened.health));
+    let topology_metrics = TopologyMetrics::register(&mut registry);
+    let stores = Arc::new(Stores::new(
+        &environment,
+        &mut registry,
+        options.restored.clone(),
+    ));
+    let opened = stores.open_all(&topology).await?;
+    let status = Status::default();
+    let shared = admin::Shared::new(registry, Arc::clone(&stores), status.clone());
+    let shared = Arc::new(shared);
     let admin = serve_admin(&options, &environment, &shared, &announce).await?;
     // The ledger is kept until the last call is answered.
     let keep = CancellationToken::new();
@@ -75,18 +91,31 @@ pub async fn serve(
         random: Arc::clone(&environment.random),
         term: options.term,
         watch: options.watch.clone(),
+        open: Arc::clone(&stores) as Arc<dyn OpenStores>,
+        metrics: topology_metrics.clone(),
     };
     let started = tokio::select! {
-        started = Instance::start(topology, opened.stores, instance_options, keep.clone()) => started?,
+        started = Instance::start(topology, opened, instance_options, keep.clone()) => started?,
         () = stop.cancelled() => return Ok(()),
     };
     let instance = Arc::new(started);
-    shared.ready(Arc::clone(&instance));
-    let ended = answer_calls(&options, &environment, &instance, metrics, &announce, &stop).await;
+    let chores = Chores {
+        tasks: TaskTracker::new(),
+        stop: stop.child_token(),
+    };
+    let followed = follow(&options, &instance, status, topology_metrics, &chores).await;
+    let ended = match followed {
+        Ok(()) => {
+            shared.ready(Arc::clone(&instance));
+            answer_calls(&options, &environment, &instance, metrics, &announce, &stop).await
+        }
+        Err(error) => Err(error),
+    };
     shared.release();
+    chores.end().await;
     admin.end().await;
     instance.stop().await;
-    stores::Opened::close(files).await;
+    stores.close().await;
     ended
 }
 
@@ -114,12 +143,55 @@ async fn answer_calls(
     ended
 }
 
-struct Admin {
+/// Has the file taken, which may differ from what was accepted last, and follows it from then on.
+async fn follow(
+    options: &ServeOptions,
+    instance: &Arc<Instance>,
+    status: Status,
+    metrics: TopologyMetrics,
+    chores: &Chores,
+) -> Result<()> {
+    if let Some(file) = &options.topology {
+        let mut following = Following::new(file, options.endpoint.clone(), status, metrics);
+        if let Err(why) = following.read(instance).await
+            && options.stop_if_refused
+        {
+            anyhow::bail!("the topology file is refused: {why}");
+        }
+        let run = following.run(Arc::clone(instance), chores.stop.clone());
+        chores.tasks.spawn(run);
+    }
+    let (instance, stop) = (Arc::clone(instance), chores.stop.clone());
+    chores.tasks.spawn(async move {
+        loop {
+            tokio::select! {
+                () = instance.count_strays() => {}
+                () = stop.cancelled() => return,
+            }
+            let generation = instance.generation();
+            let changed = async {
+                while instance.generation() == generation {
+                    tokio::time::sleep(WATCH).await;
+                }
+            };
+            tokio::select! {
+                () = stop.cancelled() => return,
+                // At most so often, and without a change now and then.
+                () = tokio::time::sleep(COUNT_EVERY) => {}
+                () = async { tokio::time::sleep(COUNT_AFTER).await; changed.await } => {}
+            }
+        }
+    });
+    Ok(())
+}
+
+/// Tasks that end before the instance does.
+struct Chores {
     tasks: TaskTracker,
     stop: CancellationToken,
 }
 
-impl Admin {
+impl Chores {
     async fn end(self) {
         self.stop.cancel();
         self.tasks.close();
@@ -132,8 +204,8 @@ async fn serve_admin(
     environment: &Environment,
     shared: &Arc<admin::Shared>,
     announce: &Announce,
-) -> Result<Admin> {
-    let admin = Admin {
+) -> Result<Chores> {
+    let admin = Chores {
         tasks: TaskTracker::new(),
         stop: CancellationToken::new(),
     };

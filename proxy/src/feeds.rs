@@ -22,8 +22,8 @@ use futures_util::{StreamExt as _, stream};
 use keyloom_etcd_api::Rpc;
 use keyloom_hub::{Bounds, ChaseId, Feed, FeedError, Hub, Routes, StreamId, TakeError};
 use keyloom_ledger::{StoreRev, StoreSlot};
-use keyloom_store::{Answers, CallError};
-use parking_lot::Mutex;
+use keyloom_store::{Answers, CallError, Store};
+use parking_lot::{Mutex, RwLock};
 use tokio::{
     sync::{Notify, Semaphore},
     time::sleep,
@@ -33,6 +33,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::{
     WatchOptions,
     order::{Answered, Merged, Order, OrderError},
+    reload::LateWrites,
     world::{Member, World},
 };
 
@@ -61,11 +62,22 @@ pub(crate) struct Feeding {
 pub(crate) struct Feeds {
     state: Mutex<State>,
     order: Arc<Order>,
-    members: BTreeMap<StoreSlot, Member>,
-    /// What each store had when it was first followed: nobody watched anything below.
-    begun: BTreeMap<StoreSlot, StoreRev>,
-    chasing: BTreeMap<StoreSlot, Semaphore>,
+    followed: RwLock<BTreeMap<StoreSlot, Followed>>,
+    late: LateWrites,
     stop: CancellationToken,
+}
+
+/// A store that is followed. Changed when the topology is.
+#[derive(Clone, Debug)]
+struct Followed {
+    member: Member,
+    /// What it had when it was first followed: nobody watched anything below.
+    begun: StoreRev,
+    chasing: Arc<Semaphore>,
+    /// The store left the topology: what it has above is nobody's.
+    until: Option<StoreRev>,
+    /// Told when something of this changed.
+    changed: Arc<Notify>,
 }
 
 #[derive(Debug)]
@@ -90,55 +102,52 @@ enum FeedEnd {
     Ended(String),
 }
 
+/// The routes of a snapshot, as the hub asks for them.
+pub(crate) fn routes_of(world: &World) -> Routes {
+    let floors = Arc::new(world.floors.clone());
+    Routes::new(world.topology.clone(), world.slots()).with_floors(floors)
+}
+
 impl Feeding {
     /// Begins to follow every store; `None` with one store, whose watches pass through.
     pub(crate) fn start(
         order: &Arc<Order>,
         world: &World,
         options: &WatchOptions,
+        late: LateWrites,
         stop: &CancellationToken,
     ) -> Option<Self> {
         let Order::Merged(merged) = &**order else {
             return None;
         };
         let stop = stop.child_token();
-        let members: BTreeMap<_, _> = world
-            .stores()
-            .map(|member| (member.slot, member.clone()))
-            .collect();
         let bounds = Bounds {
             history_bytes: options.history_bytes,
             history_groups: options.history_revisions,
             ..Bounds::default()
         };
         let primed = PRIMED.min(i64::try_from(options.history_revisions).unwrap_or(PRIMED));
-        let frontiers = members.keys().map(|slot| {
-            let primed = merged.frontier(*slot).get() - primed;
-            (*slot, StoreRev::new(primed.max(StoreRev::FIRST.get())))
+        let frontiers = world.stores().map(|member| {
+            let primed = merged.frontier(member.slot).get() - primed;
+            (
+                member.slot,
+                StoreRev::new(primed.max(StoreRev::FIRST.get())),
+            )
         });
-        let slots = world.members.iter().map(|member| member.slot);
-        let routes = Routes::new(world.topology.clone(), slots);
         let state = State {
-            hub: Hub::new(routes, bounds, frontiers),
+            hub: Hub::new(routes_of(world), bounds, frontiers),
             streams: HashMap::new(),
             chases: HashMap::new(),
         };
         let feeds = Arc::new(Feeds {
             state: Mutex::new(state),
             order: Arc::clone(order),
-            begun: members
-                .keys()
-                .map(|slot| (*slot, merged.frontier(*slot)))
-                .collect(),
-            chasing: members
-                .keys()
-                .map(|slot| (*slot, Semaphore::new(CHASES)))
-                .collect(),
-            members,
+            followed: RwLock::default(),
+            late,
             stop: stop.clone(),
         });
-        for member in feeds.members.values() {
-            tokio::spawn(follow::follow(Arc::clone(&feeds), member.clone()));
+        for member in world.stores() {
+            feeds.follow(member.clone(), merged.frontier(member.slot));
         }
         Some(Self {
             feeds,
@@ -148,6 +157,65 @@ impl Feeding {
 }
 
 impl Feeds {
+    /// Follows a store from now on.
+    fn follow(self: &Arc<Self>, member: Member, begun: StoreRev) {
+        let slot = member.slot;
+        let followed = Followed {
+            member,
+            begun,
+            chasing: Arc::new(Semaphore::new(CHASES)),
+            until: None,
+            changed: Arc::default(),
+        };
+        self.followed.write().insert(slot, followed);
+        tokio::spawn(follow::follow(Arc::clone(self), slot));
+    }
+
+    /// Follows the stores of another snapshot: new ones from where the ledger has them, those that
+    /// are reached otherwise by their new way, and those that left up to where the ledger has them.
+    pub(crate) fn refollow(self: &Arc<Self>, world: &World) {
+        let Order::Merged(order) = &*self.order else {
+            return;
+        };
+        let mut begin = Vec::new();
+        {
+            let mut followed = self.followed.write();
+            for member in world.stores() {
+                match followed.get_mut(&member.slot) {
+                    Some(old) => {
+                        let same = Arc::ptr_eq(&old.member.store, &member.store);
+                        if !same || old.until.is_some() {
+                            (old.member, old.until) = (member.clone(), None);
+                            old.changed.notify_waiters();
+                        }
+                    }
+                    None => begin.push(member.clone()),
+                }
+            }
+            let stays = |slot| world.stores().any(|member| member.slot == slot);
+            for (slot, left) in followed.iter_mut().filter(|(slot, _)| !stays(**slot)) {
+                left.until.get_or_insert_with(|| order.frontier(*slot));
+                left.changed.notify_waiters();
+            }
+        }
+        for member in begin {
+            let begun = order.frontier(member.slot);
+            self.with(|hub, _| hub.add_store(member.slot, begun));
+            self.follow(member, begun);
+        }
+    }
+
+    /// The stores whose watches are read.
+    pub(crate) fn read_from(&self) -> Vec<Arc<dyn Store>> {
+        let followed = self.followed.read();
+        let stores = followed.values().map(|each| Arc::clone(&each.member.store));
+        stores.collect()
+    }
+
+    fn followed(&self, slot: StoreSlot) -> Option<Followed> {
+        self.followed.read().get(&slot).cloned()
+    }
+
     /// One call to the hub, and whatever it asks for.
     pub(crate) fn with<T>(
         self: &Arc<Self>,
@@ -167,9 +235,8 @@ impl Feeds {
         for need in signals.needs {
             let notify = Arc::new(Notify::new());
             state.chases.insert(need.chase, Arc::clone(&notify));
-            if let Some(member) = self.members.get(&need.slot) {
-                tokio::spawn(chase::chase(Arc::clone(self), member.clone(), need, notify));
-            }
+            let chase = chase::chase(Arc::clone(self), need, notify);
+            tokio::spawn(chase);
         }
         Some(result)
     }

@@ -6,14 +6,17 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use keyloom_etcd_api::Rpc;
 use keyloom_store::{Store, environment::Random};
-use keyloom_topology::{DeleteRangeOverStores, Topology};
+use keyloom_topology::Topology;
 use parking_lot::Mutex;
 use tokio::{task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use crate::{
-    order::{self, Begin, Order, Term},
+    order::{self, Begin, Order, OrderError, Term},
+    reload::{
+        self, Changer, LateWrites, OpenStores, Place, Refusal, Strays, Taken, TopologyMetrics,
+    },
     services::{Context, Services, Settings},
 };
 
@@ -45,6 +48,9 @@ pub struct Options {
     pub term: Duration,
     /// Over several stores; with one store its watches are its own.
     pub watch: WatchOptions,
+    /// Opens the stores of topologies that come later.
+    pub open: Arc<dyn OpenStores>,
+    pub metrics: TopologyMetrics,
 }
 
 /// What watches over several stores may take.
@@ -73,6 +79,7 @@ impl Default for WatchOptions {
 #[derive(Debug)]
 pub struct Instance {
     pub(crate) services: Arc<Services>,
+    changer: Changer,
     stop: CancellationToken,
     /// Until the instance ends.
     keeping: Mutex<Option<JoinHandle<()>>>,
@@ -98,8 +105,6 @@ impl Instance {
                 given: stores.len(),
             });
         }
-        let refuse_split_deletes =
-            topology.delete_range_over_stores() == DeleteRangeOverStores::Refuse;
         let begin = Begin {
             stores: specs
                 .iter()
@@ -109,6 +114,7 @@ impl Instance {
             topology,
             random: options.random,
             term: Term(options.term),
+            open: Arc::clone(&options.open),
             stop: stop.clone(),
         };
         let begun = tokio::select! {
@@ -116,14 +122,17 @@ impl Instance {
             () = stop.cancelled() => return Err(StartError::Stopped),
         };
         let settings = Settings {
-            refuse_split_deletes,
             status_timeout: STATUS_TIMEOUT,
             watch: options.watch,
         };
         let (keeper, keeping) = begun.keeper.unzip();
-        let services = Services::new(begun.world, begun.identity, settings, keeper);
+        let late = LateWrites(options.metrics.clone());
+        let services = Services::new(begun.world, begun.identity, settings, keeper, late);
+        let services = Arc::new(services);
+        let changer = Changer::new(Arc::clone(&services), options.open, options.metrics);
         Ok(Self {
-            services: Arc::new(services),
+            services,
+            changer,
             stop,
             keeping: Mutex::new(keeping),
         })
@@ -146,6 +155,34 @@ impl Instance {
             .into_bytes())
     }
 
+    /// Serves as `topology` says from now on, or refuses it and serves as before.
+    ///
+    /// # Errors
+    /// Why it was refused.
+    pub async fn take(&self, topology: Topology) -> Result<Taken, Refusal> {
+        self.changer.take(topology).await
+    }
+
+    /// The topology that is served, as a file without passwords.
+    pub(crate) fn topology_text(&self) -> String {
+        self.services.world.load().topology.to_text()
+    }
+
+    /// How many changes of topology were taken.
+    pub(crate) fn generation(&self) -> u64 {
+        self.services.world.load().generation
+    }
+
+    /// Keys that a store holds and that route elsewhere, behind a place.
+    pub(crate) async fn strays(&self, from: Option<Place>) -> Result<Strays, String> {
+        reload::strays(&self.services.world.load_full(), from).await
+    }
+
+    /// Counts them all, for the metrics.
+    pub(crate) async fn count_strays(&self) {
+        self.changer.count_strays().await;
+    }
+
     /// Tells clients of the member list where to come.
     pub fn advertise(&self, client_urls: Vec<String>) {
         // The first one stands: listeners are opened once.
@@ -159,7 +196,11 @@ impl Instance {
     pub fn ready(&self) -> Result<(), String> {
         match &*self.services.world.load().order {
             Order::Native => Ok(()),
-            Order::Merged(order) => order.may_leave().map_err(|error| error.to_string()),
+            Order::Merged(order) => match order.may_leave() {
+                // In a moment.
+                Ok(()) | Err(OrderError::Recording) => Ok(()),
+                Err(error) => Err(error.to_string()),
+            },
         }
     }
 

@@ -12,7 +12,6 @@ mod services;
 mod feeds;
 mod order;
 mod world;
-#[expect(dead_code, reason = "what changes the topology comes on top")]
 mod reload;
 mod identity;
 mod failure;
@@ -30,3 +29,4 @@ pub use app::{Announce, Environment, ServeOptions, serve};
 pub use instance::{Instance, Options, StartError, WatchOptions};
 pub use listen::{Accept, Listen, ListenUrl, ListenUrlError, TlsFiles, TokioListen};
 pub use order::BeginError;
+pub use reload::{AcceptedError, OpenStores, Refusal, Taken, TopologyMetrics};

@@ -71,6 +71,11 @@ pub(crate) async fn until_answered((name, store): (String, Arc<dyn Store>)) -> F
     }
 }
 
+/// Asks once.
+pub(crate) async fn once((name, store): &(String, Arc<dyn Store>)) -> Result<Found, String> {
+    ask(name, store).await
+}
+
 async fn ask(name: &str, store: &Arc<dyn Store>) -> Result<Found, String> {
     let range = KeyRange::prefix(reserved_prefix());
     let request = RangeRequest {

@@ -1,7 +1,23 @@
-//! Changes of the topology while Keyloom serves.
+//! Changes of the topology while Keyloom serves: what may change, how it is taken, and what a
+//! start compares its file with.
 
+mod accepted;
+mod change;
+mod file;
 mod floors;
+mod following;
 mod gate;
+mod metrics;
+mod scan;
+mod strays;
 
+pub(crate) use accepted::Accepted;
+pub use accepted::AcceptedError;
+pub(crate) use change::{Changer, hidden_keys};
+pub use change::{OpenStores, Refusal, Taken};
 pub(crate) use floors::Floors;
+pub(crate) use following::{Following, Status};
 pub(crate) use gate::{Gate, Superseded, Traffic, UnderWay};
+pub(crate) use metrics::LateWrites;
+pub use metrics::TopologyMetrics;
+pub(crate) use strays::{Place, Stray, Strays, list as strays};

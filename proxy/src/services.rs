@@ -39,7 +39,7 @@ use crate::{
     feeds::Feeding,
     identity::Identity,
     order::{Order, OrderError},
-    reload::Gate,
+    reload::{Gate, LateWrites},
     world::{Behind, World},
 };
 use lease::Leases;
@@ -94,8 +94,6 @@ impl Context {
 /// The settings of the services.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
-    /// Whether a DeleteRange over several stores is refused in the place of being split.
-    pub(crate) refuse_split_deletes: bool,
     /// How long a status waits for a store.
     pub(crate) status_timeout: Duration,
     pub(crate) watch: WatchOptions,
@@ -124,10 +122,11 @@ impl Services {
         identity: Arc<Identity>,
         settings: Settings,
         keeper: Option<crate::order::Keeper>,
+        late: LateWrites,
     ) -> Self {
         let stopping = CancellationToken::new();
-        let feeding =
-            Feeding::start(&world.order, &world, &settings.watch, &stopping).map(Arc::new);
+        let feeding = Feeding::start(&world.order, &world, &settings.watch, late, &stopping);
+        let feeding = feeding.map(Arc::new);
         world.behind = Behind { keeper, feeding };
         Self {
             world: ArcSwap::from_pointee(world),

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, fs, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use futures_util::{FutureExt as _, future::BoxFuture};
 use keyloom_sqlstore::{Restored, SqliteOptions, SqliteStore, SystemClock};
 use keyloom_store::{
     Store,
@@ -15,58 +16,166 @@ use keyloom_store::{
     metrics::Metrics,
 };
 use keyloom_topology::{Endpoint, StoreSpec, TlsSpec, Topology};
+use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 
-use crate::app::Environment;
+use crate::{app::Environment, reload::OpenStores};
 
-/// Every store of a topology, in its order.
+/// Which stores are declared to be taken back from a backup, by name.
+pub(crate) type Declared = BTreeMap<String, Restored>;
+
+/// The stores that are open, by whatever topology.
 #[derive(Debug)]
-pub(crate) struct Opened {
-    pub(crate) stores: Vec<Arc<dyn Store>>,
-    pub(crate) health: Health,
-    files: Vec<SqliteStore>,
+pub(crate) struct Stores {
+    environment: Environment,
+    declared: Declared,
+    metrics: Metrics,
+    file_metrics: keyloom_sqlstore::Metrics,
+    entries: Mutex<Vec<Entry>>,
 }
 
-impl Opened {
-    /// Writes everything into the database files and gives them free.
-    pub(crate) async fn close(files: Vec<SqliteStore>) {
-        for file in files {
-            file.close().await;
+/// One open store.
+#[derive(Clone, Debug)]
+struct Entry {
+    /// As it was described, and what the files that it names held.
+    spec: StoreSpec,
+    files: Vec<Vec<u8>>,
+    store: Arc<dyn Store>,
+    kind: Kind,
+}
+
+#[derive(Clone, Debug)]
+enum Kind {
+    Etcd(EtcdStore),
+    File(SqliteStore),
+}
+
+impl Stores {
+    pub(crate) fn new(
+        environment: &Environment,
+        registry: &mut Registry,
+        declared: Declared,
+    ) -> Self {
+        Self {
+            environment: environment.clone(),
+            declared,
+            metrics: Metrics::register(registry),
+            file_metrics: keyloom_sqlstore::Metrics::register(registry),
+            entries: Mutex::default(),
         }
     }
 
-    /// The stores that are files of this process.
-    pub(crate) fn files(&self) -> Vec<SqliteStore> {
-        self.files.clone()
+    /// Opens every store of a topology, in its order. Files are opened now; nothing is dialled yet.
+    ///
+    /// # Errors
+    /// Where a store cannot be meant as it is written, and where a file cannot be opened.
+    pub(crate) async fn open_all(&self, topology: &Topology) -> Result<Vec<Arc<dyn Store>>> {
+        check_declared(topology, &self.declared)?;
+        let mut stores = Vec::new();
+        for spec in topology.stores() {
+            let opened = self.open_one(spec).await;
+            stores.push(opened.with_context(|| format!("store \"{}\"", spec.name))?);
+        }
+        Ok(stores)
     }
-}
 
-/// How the stores' endpoints do.
-#[derive(Debug, Default)]
-pub(crate) struct Health {
-    etcds: Vec<EtcdStore>,
-    files: Vec<(String, String, SqliteStore)>,
-}
+    async fn open_one(&self, spec: &StoreSpec) -> Result<Arc<dyn Store>> {
+        // Where it stands in the file, and how it is labelled, is nothing to its connections.
+        let spec = StoreSpec {
+            line: None,
+            labels: BTreeMap::new(),
+            ..spec.clone()
+        };
+        let files = contents(&spec)?;
+        let same = |entry: &&Entry| entry.spec == spec && entry.files == files;
+        if let Some(entry) = self.entries.lock().iter().find(same) {
+            return Ok(Arc::clone(&entry.store));
+        }
+        let kind = self.open_kind(&spec).await?;
+        let store: Arc<dyn Store> = match &kind {
+            Kind::Etcd(store) => Arc::new(Detected::new(
+                &spec.name,
+                Arc::new(store.clone()),
+                Arc::clone(&self.environment.random),
+            )),
+            Kind::File(store) => Arc::new(store.clone()),
+        };
+        self.entries.lock().push(Entry {
+            spec,
+            files,
+            store: Arc::clone(&store),
+            kind,
+        });
+        Ok(store)
+    }
 
-impl Health {
+    async fn open_kind(&self, spec: &StoreSpec) -> Result<Kind> {
+        match spec.endpoints.first() {
+            Some(Endpoint::Etcd(_)) | None => {
+                let store = open_etcd(spec, &self.environment, &self.metrics)?;
+                Ok(Kind::Etcd(store))
+            }
+            Some(Endpoint::Sqlite(endpoint)) => {
+                ensure!(
+                    !self.has_file(&endpoint.path),
+                    "{} is open already: its arguments, and the name of its store, change with a \
+                     restart only",
+                    endpoint.path
+                );
+                let mut options = SqliteOptions::new(&spec.name, &endpoint.path)
+                    .with_arguments(&endpoint.arguments)?;
+                options.restored = self.declared.get(&spec.name).copied();
+                let clock = Arc::new(SystemClock);
+                let store = SqliteStore::open(options, clock, &self.file_metrics).await?;
+                Ok(Kind::File(store))
+            }
+            Some(Endpoint::Postgres(_) | Endpoint::Mysql(_)) => {
+                bail!("PostgreSQL and MySQL are not served yet")
+            }
+        }
+    }
+
+    fn has_file(&self, path: &str) -> bool {
+        let entries = self.entries.lock();
+        entries
+            .iter()
+            .any(|entry| match entry.spec.endpoints.first() {
+                Some(Endpoint::Sqlite(endpoint)) => endpoint.path == path,
+                _ => false,
+            })
+    }
+
+    /// Writes everything into the database files and gives them free.
+    pub(crate) async fn close(&self) {
+        self.keep_only(&[]).await;
+    }
+
+    async fn keep_only(&self, used: &[Arc<dyn Store>]) {
+        let is_used = |entry: &mut Entry| used.iter().any(|store| Arc::ptr_eq(store, &entry.store));
+        let unused: Vec<_> = {
+            let mut entries = self.entries.lock();
+            let unused = entries.extract_if(.., |entry| !is_used(entry));
+            unused.collect()
+        };
+        for entry in unused {
+            if let Kind::File(file) = entry.kind {
+                file.close().await;
+            }
+        }
+    }
+
     /// A page for operators: one endpoint a line.
     pub(crate) fn page(&self) -> String {
         let mut page = String::new();
-        for store in &self.etcds {
-            for endpoint in store.health() {
-                let state = match endpoint.state {
-                    EndpointState::Untried => "untried",
-                    EndpointState::Well => "well",
-                    EndpointState::Unwell => "unwell",
-                    EndpointState::Unreachable => "unreachable",
-                };
-                let error = endpoint.last_error.as_deref().unwrap_or("");
-                let (name, address) = (store.name(), &endpoint.address);
-                page.push_str(&format!("{name}\t{address}\t{state}\t{error}\n"));
+        for entry in self.entries.lock().iter() {
+            match (&entry.kind, entry.spec.endpoints.first()) {
+                (Kind::Etcd(store), _) => health_of(store, &mut page),
+                (Kind::File(_), Some(Endpoint::Sqlite(endpoint))) => {
+                    let (name, path) = (&entry.spec.name, &endpoint.path);
+                    page.push_str(&format!("{name}\t{path}\topen\t\n"));
+                }
+                (Kind::File(_), _) => {}
             }
-        }
-        for (name, path, _) in &self.files {
-            page.push_str(&format!("{name}\t{path}\topen\t\n"));
         }
         page
     }
@@ -75,7 +184,10 @@ impl Health {
     /// class a line: store, class, keys, and bytes of keys and values.
     pub(crate) fn usage(&self) -> String {
         let mut page = String::new();
-        for (name, _, store) in &self.files {
+        for entry in self.entries.lock().iter() {
+            let (Kind::File(store), name) = (&entry.kind, &entry.spec.name) else {
+                continue;
+            };
             for (class, usage) in store.usage() {
                 let (class, objects, bytes) = (class.escape_ascii(), usage.objects, usage.bytes);
                 page.push_str(&format!("{name}\t{class}\t{objects}\t{bytes}\n"));
@@ -85,58 +197,19 @@ impl Health {
     }
 }
 
-/// Which stores are declared to be taken back from a backup, by name.
-pub(crate) type Declared = BTreeMap<String, Restored>;
-
-/// Opens every store. Files are opened now; nothing is dialled yet.
-///
-/// # Errors
-/// Where a store cannot be meant as it is written, and where a file cannot be opened.
-pub(crate) async fn open(
-    topology: &Topology,
-    environment: &Environment,
-    registry: &mut Registry,
-    declared: &Declared,
-) -> Result<Opened> {
-    check_declared(topology, declared)?;
-    let metrics = Metrics::register(registry);
-    let file_metrics = keyloom_sqlstore::Metrics::register(registry);
-    let mut stores: Vec<Arc<dyn Store>> = Vec::new();
-    let (mut health, mut files) = (Health::default(), Vec::new());
-    for spec in topology.stores() {
-        let in_store = || format!("store \"{}\"", spec.name);
-        match spec.endpoints.first() {
-            Some(Endpoint::Etcd(_)) | None => {
-                let store = open_etcd(spec, environment, &metrics).with_context(in_store)?;
-                health.etcds.push(store.clone());
-                let random = Arc::clone(&environment.random);
-                stores.push(Arc::new(Detected::new(&spec.name, Arc::new(store), random)));
-            }
-            Some(Endpoint::Sqlite(endpoint)) => {
-                let mut options = SqliteOptions::new(&spec.name, &endpoint.path)
-                    .with_arguments(&endpoint.arguments)
-                    .with_context(in_store)?;
-                options.restored = declared.get(&spec.name).copied();
-                let store =
-                    SqliteStore::open(options, Arc::new(SystemClock), &file_metrics).await?;
-                let shown = (spec.name.clone(), endpoint.path.clone(), store.clone());
-                health.files.push(shown);
-                files.push(store.clone());
-                stores.push(Arc::new(store));
-            }
-            Some(Endpoint::Postgres(_) | Endpoint::Mysql(_)) => {
-                bail!(
-                    "store \"{}\": PostgreSQL and MySQL are not served yet",
-                    spec.name
-                );
-            }
+impl OpenStores for Stores {
+    fn open<'a>(&'a self, spec: &'a StoreSpec) -> BoxFuture<'a, Result<Arc<dyn Store>, String>> {
+        async move {
+            self.open_one(spec)
+                .await
+                .map_err(|error| format!("{error:#}"))
         }
+        .boxed()
     }
-    Ok(Opened {
-        stores,
-        health,
-        files,
-    })
+
+    fn keep<'a>(&'a self, used: &'a [Arc<dyn Store>]) -> BoxFuture<'a, ()> {
+        self.keep_only(used).boxed()
+    }
 }
 
 /// A declaration for a store that is not there, or that keeps its own revisions, would pass
@@ -152,6 +225,32 @@ fn check_declared(topology: &Topology, declared: &Declared) -> Result<()> {
         );
     }
     Ok(())
+}
+
+fn health_of(store: &EtcdStore, page: &mut String) {
+    for endpoint in store.health() {
+        let state = match endpoint.state {
+            EndpointState::Untried => "untried",
+            EndpointState::Well => "well",
+            EndpointState::Unwell => "unwell",
+            EndpointState::Unreachable => "unreachable",
+        };
+        let error = endpoint.last_error.as_deref().unwrap_or("");
+        let (name, address) = (store.name(), &endpoint.address);
+        page.push_str(&format!("{name}\t{address}\t{state}\t{error}\n"));
+    }
+}
+
+/// What the files hold that a description names: they are replaced in their place.
+fn contents(spec: &StoreSpec) -> Result<Vec<Vec<u8>>> {
+    let Some(tls) = &spec.tls else {
+        return Ok(Vec::new());
+    };
+    [&tls.ca_file, &tls.cert_file, &tls.key_file]
+        .into_iter()
+        .flatten()
+        .map(|path| fs::read(path).with_context(|| format!("reading {}", path.display())))
+        .collect()
 }
 
 pub(crate) fn open_etcd(

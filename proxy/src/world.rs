@@ -71,7 +71,6 @@ impl Default for Validity {
     }
 }
 
-#[expect(dead_code, reason = "what changes the topology comes on top")]
 impl Validity {
     /// Another snapshot takes its place, with other routes above `last`. To be called while the
     /// order gives out nothing above it.
@@ -123,7 +122,6 @@ impl World {
         self.members.first()
     }
 
-    #[expect(dead_code, reason = "what changes the topology comes on top")]
     /// The order of several stores.
     pub(crate) fn merged(&self) -> Option<&Merged> {
         match &*self.order {
@@ -132,7 +130,6 @@ impl World {
         }
     }
 
-    #[expect(dead_code, reason = "what changes the topology comes on top")]
     /// The slots of the members, in the order of the topology's stores.
     pub(crate) fn slots(&self) -> impl Iterator<Item = StoreSlot> {
         self.members.iter().map(|member| member.slot)

@@ -11,6 +11,7 @@
 //! | [`routes`] | do calls go where they must, and nowhere else? |
 //! | [`etcdctl`] | do operators notice? |
 //! | [`bad_topology`], [`bad_requests`] | is what is wrong refused clearly? |
+//! | [`reload`] | and while the topology changes? |
 //! | [`failing_stores`], [`failing_keyloom`] | what is left when a part dies? |
 //! | [`robustness`] | everything at once, for as long as wished |
 //! | [`kills`], [`pauses`], [`hand_over`] | do clients notice when a Keyloom ends, stops or follows another? |
@@ -40,6 +41,7 @@ mod routes;
 mod etcdctl;
 
 mod bad_topology;
+mod reload;
 mod bad_requests;
 mod failing_stores;
 mod failing_keyloom;

@@ -40,9 +40,11 @@ pub struct Late {
 }
 
 impl Hub {
-    /// Follows another store from now on, which has delivered everything up to `frontier`.
+    /// Follows another store from now on, which has delivered everything up to `frontier`; one
+    /// that is followed still goes on from where it is.
     pub fn add_store(&mut self, slot: StoreSlot, frontier: StoreRev) {
-        self.histories.insert(slot, History::after(frontier));
+        let history = self.histories.entry(slot);
+        history.or_insert_with(|| History::after(frontier));
     }
 
     /// The store has delivered everything that anybody will want of it. Watchers that still need

@@ -61,6 +61,9 @@ pub(super) struct Serve {
     /// that were given out, as noted beside the file or as said here; STORE or STORE=REVISION
     #[arg(long, env = "KEYLOOM_RESTORED", value_delimiter = ',')]
     restored: Vec<Declaration>,
+    /// End in the place of serving the accepted topology, where a start finds its file refused
+    #[arg(long, env = "KEYLOOM_STOP_IF_REFUSED")]
+    stop_if_refused: bool,
     /// The certificate that clients see
     #[arg(long, env = "KEYLOOM_CERT_FILE")]
     cert_file: Option<PathBuf>,
@@ -152,6 +155,7 @@ impl Serve {
                 .into_iter()
                 .map(|declared| (declared.store, declared.restored))
                 .collect(),
+            stop_if_refused: self.stop_if_refused,
             topology: self.topology,
             endpoint: self.endpoint,
             listen: self.listen,

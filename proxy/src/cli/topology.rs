@@ -1,6 +1,9 @@
-//! `keyloom topology check|route|diff`: looks at files, contacts no store.
+//! `keyloom topology check|route|diff|strays`: looks at files, at a running Keyloom, and where that
+//! is asked for at the stores.
 
+mod admin;
 mod batch;
+mod connect;
 
 use std::{
     fs,
@@ -21,18 +24,34 @@ use crate::topology_file::{self, Machine};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Says everything that is wrong with a file
-    Check { file: PathBuf },
+    /// Says everything that is wrong with a file; contacts no store without --connect
+    Check {
+        file: PathBuf,
+        /// Ask every store whether it answers, and who it is
+        #[arg(long)]
+        connect: bool,
+    },
     /// Says on which store a key lives, or which stores a range touches
     Route(Route),
     /// Says which keys would live elsewhere if NEW replaced OLD
-    Diff { old: PathBuf, new: PathBuf },
+    Diff {
+        old: PathBuf,
+        new: PathBuf,
+        /// Count the keys that are there and would be hidden
+        #[arg(long)]
+        connect: bool,
+    },
+    /// Lists the keys that a store holds and that route elsewhere: no client sees them
+    Strays(admin::Strays),
 }
 
 #[derive(Debug, Args)]
 pub(super) struct Route {
     #[arg(long, env = "KEYLOOM_TOPOLOGY")]
     topology: Option<PathBuf>,
+    /// Ask the running Keyloom that has its administrators' pages here
+    #[arg(long, conflicts_with = "topology", value_name = "URL")]
+    admin: Option<String>,
     /// A key as a store sees it, or RESOURCE/NAME with -n
     #[arg(
         required_unless_present = "batch",
@@ -57,9 +76,10 @@ pub(super) struct Route {
 impl Command {
     pub(super) fn run(self) -> Result<ExitCode> {
         match self {
-            Self::Check { file } => check(&file),
+            Self::Check { file, connect } => check(&file, connect),
             Self::Route(route) => route.run(),
-            Self::Diff { old, new } => differences(&old, &new),
+            Self::Diff { old, new, connect } => differences(&old, &new, connect),
+            Self::Strays(strays) => strays.run(),
         }
     }
 }
@@ -74,7 +94,7 @@ fn read(file: &Path) -> Result<std::result::Result<Accepted, Refused>> {
     Ok(parse(&text, &options))
 }
 
-fn check(file: &Path) -> Result<ExitCode> {
+fn check(file: &Path, connect: bool) -> Result<ExitCode> {
     let name = file.display().to_string();
     match read(file)? {
         Ok(accepted) => {
@@ -85,6 +105,9 @@ fn check(file: &Path) -> Result<ExitCode> {
                 "{name}: {} stores, no error",
                 accepted.topology.stores().len()
             ))?;
+            if connect {
+                return connect::check(&accepted.topology);
+            }
             Ok(ExitCode::SUCCESS)
         }
         Err(refused) => {
@@ -98,7 +121,10 @@ fn check(file: &Path) -> Result<ExitCode> {
 
 impl Route {
     fn run(self) -> Result<ExitCode> {
-        let topology = topology_file::load(self.topology.as_deref(), None)?;
+        let topology = match &self.admin {
+            Some(admin) => admin::topology(admin)?,
+            None => topology_file::load(self.topology.as_deref(), None)?,
+        };
         if self.batch {
             return batch::run(&topology);
         }
@@ -166,7 +192,7 @@ fn shown(topology: &Topology, part: &Part) -> String {
     format!("{name}\t{start} .. {end}\t{what}")
 }
 
-fn differences(old: &Path, new: &Path) -> Result<ExitCode> {
+fn differences(old: &Path, new: &Path, connect: bool) -> Result<ExitCode> {
     let old = topology_file::load(Some(old), None)?;
     let new = topology_file::load(Some(new), None)?;
     let moves = diff(&old, &new);
@@ -175,6 +201,9 @@ fn differences(old: &Path, new: &Path) -> Result<ExitCode> {
     }
     for each in moves {
         say(&each.to_string())?;
+    }
+    if connect {
+        return connect::hidden(&old, &new);
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -8,29 +8,39 @@ use std::sync::Arc;
 use futures_util::StreamExt as _;
 use keyloom_hub::{Feed, Flow, Need, Step};
 use keyloom_ledger::StoreRev;
-use tokio::{sync::Notify, time::sleep};
+use tokio::{
+    sync::{Notify, Semaphore},
+    time::sleep,
+};
 use tracing::debug;
 
-use super::{FeedEnd, Feeds, PAUSE, progress};
+use super::{FeedEnd, Feeds, Followed, PAUSE, progress};
 use crate::world::Member;
 
-pub(super) async fn chase(feeds: Arc<Feeds>, member: Member, need: Need, changed: Arc<Notify>) {
+pub(super) async fn chase(feeds: Arc<Feeds>, need: Need, changed: Arc<Notify>) {
     let stop = feeds.stop.clone();
     tokio::select! {
         () = stop.cancelled() => {}
-        () = until_done(&feeds, &member, &need, &changed) => {}
+        () = until_done(&feeds, &need, &changed) => {}
     }
     feeds.state.lock().chases.remove(&need.chase);
 }
 
-async fn until_done(feeds: &Arc<Feeds>, member: &Member, need: &Need, changed: &Notify) {
+async fn until_done(feeds: &Arc<Feeds>, need: &Need, changed: &Notify) {
     loop {
         match feeds.with(|hub, _| hub.chase_flow(need.chase)) {
             None | Some(Flow::Done) => return,
             Some(Flow::Pause) => changed.notified().await,
             Some(Flow::Continue(after)) => {
+                // Without it the hub has cancelled whoever needed it.
+                let Some(Followed {
+                    member, chasing, ..
+                }) = feeds.followed(need.slot)
+                else {
+                    return;
+                };
                 let read = tokio::select! {
-                    read = read(feeds, member, need, after) => read,
+                    read = read(feeds, &member, &chasing, need, after) => read,
                     // Nobody needs it any more, perhaps.
                     () = changed.notified() => Ok(()),
                 };
@@ -47,14 +57,11 @@ async fn until_done(feeds: &Arc<Feeds>, member: &Member, need: &Need, changed: &
 async fn read(
     feeds: &Arc<Feeds>,
     member: &Member,
+    places: &Semaphore,
     need: &Need,
     after: StoreRev,
 ) -> Result<(), FeedEnd> {
-    let places = feeds.chasing.get(&member.slot);
-    let _place = match places {
-        Some(places) => places.acquire().await.ok(),
-        None => None,
-    };
+    let _place = places.acquire().await.ok();
     let id = need.chase;
     let mut feed = if progress::can_be_trusted(member).await {
         Feed::of(need.range.clone(), after)

@@ -1,33 +1,74 @@
-//! Follows one store by its own watch, for as long as the instance lives.
+//! Follows one store by its own watch, for as long as it is in the topology.
 
 use std::{convert::Infallible, sync::Arc};
 
 use futures_util::StreamExt as _;
 use keyloom_hub::{Feed, Step};
-use keyloom_ledger::StoreRev;
+use keyloom_ledger::{StoreRev, StoreSlot};
 use tokio::time::sleep;
 use tracing::{debug, warn};
 
-use super::{FeedEnd, Feeds, PAUSE};
-use crate::world::Member;
+use super::{FeedEnd, Feeds, Followed, PAUSE};
 
-pub(super) async fn follow(feeds: Arc<Feeds>, member: Member) {
+pub(super) async fn follow(feeds: Arc<Feeds>, slot: StoreSlot) {
     let stop = feeds.stop.clone();
     let follow = async {
-        loop {
-            let Err(error) = read(&feeds, &member).await;
-            debug!(store = member.name, %error, "the store's watch ended; opening it again");
-            sleep(PAUSE).await;
+        while let Some(followed) = feeds.followed(slot) {
+            let mut changed = std::pin::pin!(followed.changed.notified());
+            changed.as_mut().enable();
+            // What changed since it was looked up is seen here, what changes later is told.
+            if has_left(&feeds, slot) {
+                return;
+            }
+            tokio::select! {
+                // It is reached otherwise, or has left.
+                () = changed => {}
+                read = read(&feeds, &followed) => {
+                    let Err(error) = read;
+                    let store = &followed.member.name;
+                    debug!(store, %error, "the store's watch ended; opening it again");
+                    sleep(PAUSE).await;
+                }
+            }
         }
     };
     tokio::select! {
         () = stop.cancelled() => {}
-        _never = follow => {}
+        () = follow => {}
     }
 }
 
+/// Whether the store left the topology and everything up to there is delivered. Nobody hears of it
+/// any more then.
+fn has_left(feeds: &Arc<Feeds>, slot: StoreSlot) -> bool {
+    let is_over = |followed: &Followed, delivered: StoreRev| {
+        followed.until.is_some_and(|until| delivered >= until)
+    };
+    let mut followed = feeds.followed.write();
+    let Some(left) = followed.get(&slot) else {
+        return true;
+    };
+    if left.until.is_none() {
+        return false;
+    }
+    let left = left.clone();
+    let removed = feeds.with(|hub, order| {
+        let delivered = hub.delivered(slot).unwrap_or_default();
+        let over = is_over(&left, delivered);
+        if over {
+            hub.remove_store(slot, order);
+        }
+        over
+    });
+    if removed == Some(true) {
+        followed.remove(&slot);
+    }
+    removed == Some(true)
+}
+
 /// Reads until the watch ends.
-async fn read(feeds: &Arc<Feeds>, member: &Member) -> Result<Infallible, FeedEnd> {
+async fn read(feeds: &Arc<Feeds>, followed: &Followed) -> Result<Infallible, FeedEnd> {
+    let member = &followed.member;
     let delivered = feeds.with(|hub, _| hub.delivered(member.slot)).flatten();
     let mut feed = Feed::after(delivered.unwrap_or(StoreRev::FIRST));
     let mut answers = feeds.open(member, &feed).await?;
@@ -37,14 +78,19 @@ async fn read(feeds: &Arc<Feeds>, member: &Member) -> Result<Infallible, FeedEnd
         match taken.step {
             Step::Groups(groups) => {
                 let Some(last) = groups.last() else { continue };
-                feeds.settle(member.slot, last.revision).await?;
+                let last = last.revision;
+                feeds.settle(member.slot, last).await?;
                 let taken = feeds.with(|hub, order| hub.take(member.slot, groups, order));
                 taken.transpose()?;
+                feeds.late.look(feeds, member);
+                if followed.until.is_some_and(|until| last >= until) {
+                    return Err(FeedEnd::Ended("the store has left the topology".to_owned()));
+                }
             }
             // Nobody asks for it on a watch over everything.
             Step::Upto(_) => {}
             Step::Compacted(begin) => {
-                lost(feeds, member, begin).await?;
+                lost(feeds, followed, begin).await?;
                 return Err(FeedEnd::Ended("compacted".to_owned()));
             }
             Step::Ended(reason) => return Err(FeedEnd::Ended(reason)),
@@ -54,9 +100,9 @@ async fn read(feeds: &Arc<Feeds>, member: &Member) -> Result<Infallible, FeedEnd
 }
 
 /// What lies below `begin` and was not delivered is lost to every watcher.
-async fn lost(feeds: &Arc<Feeds>, member: &Member, begin: StoreRev) -> Result<(), FeedEnd> {
+async fn lost(feeds: &Arc<Feeds>, followed: &Followed, begin: StoreRev) -> Result<(), FeedEnd> {
+    let Followed { member, begun, .. } = followed;
     feeds.settle(member.slot, begin).await?;
-    let begun = feeds.begun.get(&member.slot).copied().unwrap_or_default();
     let floor = feeds.with(|hub, order| {
         let floor = hub.compacted(member.slot, begin, order)?;
         if begin.get() <= begun.get() + 1 {

@@ -24,7 +24,9 @@ use tokio::sync::{mpsc, oneshot};
 use crate::failure::Failure;
 
 pub(crate) use task::{Start, start};
-pub(super) use write::{Outcome, Records, Stamp, record_of, settle, stamp_key, transaction};
+pub(super) use write::{
+    Outcome, Records, Stamp, is_accepted, record_of, settle, stamp_key, transaction,
+};
 
 /// How far ahead unified revisions are reserved: minutes at a hundred thousand writes a second.
 pub(crate) const RESERVED_AHEAD: i64 = 1 << 24;

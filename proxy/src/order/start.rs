@@ -1,5 +1,6 @@
 //! The order at start: native with one store, or the ledger, new or restored.
 
+mod accepted;
 mod backup;
 mod returning;
 
@@ -26,6 +27,7 @@ use super::{
 use crate::{
     identity::Identity,
     probe::{self, Found},
+    reload::{Accepted, AcceptedError, OpenStores},
     world::{Member, World},
 };
 use returning::Returning;
@@ -69,6 +71,14 @@ pub enum BeginError {
     Missing(String),
     #[error("store \"{name}\" cannot join the ledger: {error}")]
     Join { name: String, error: AddStoreError },
+    #[error(transparent)]
+    Accepted(#[from] AcceptedError),
+    /// It may still hold keys.
+    #[error(
+        "store \"{store}\" is in the accepted topology and no longer in the file, and it cannot be \
+         opened to see whether it still holds keys: {error}. Put its backend back"
+    )]
+    LeftOut { store: String, error: String },
     #[error("the topology has no store")]
     NoStore,
     #[error("store \"{name}\" cannot be the default store: {why}")]
@@ -86,6 +96,7 @@ pub(crate) struct Begin {
     pub(crate) stores: Vec<(String, Arc<dyn Store>)>,
     pub(crate) random: Arc<dyn Random>,
     pub(crate) term: Term,
+    pub(crate) open: Arc<dyn OpenStores>,
     pub(crate) stop: CancellationToken,
 }
 
@@ -104,6 +115,7 @@ pub(crate) async fn begin(begin: Begin) -> Result<Begun, BeginError> {
         stores,
         random,
         term,
+        open,
         stop,
     } = begin;
     let first = stores.first().cloned().ok_or(BeginError::NoStore)?;
@@ -119,9 +131,19 @@ pub(crate) async fn begin(begin: Begin) -> Result<Begun, BeginError> {
     }
     let taken = term::take(default.store.as_ref(), random.next(), term).await;
     // Only now nobody else writes: what the stores say from here on is what there is.
-    let mut found = ask_all(stores, taken.at > StoreRev::new(0)).await;
+    let found = ask_all(stores, taken.at > StoreRev::new(0)).await;
+    let served = accepted::served(topology, found, &open).await?;
+    let (topology, mut found) = (served.topology, served.found);
+    let record = Accepted::of(&topology, served.floors.clone());
+    if !record.fits() {
+        return Err(AcceptedError::TooLarge.into());
+    }
     let restored = restored(&mut found, &taken).await?;
-    let (topology, found) = one_store_per_cluster(topology, found);
+    let is_known = |name: &str| {
+        let ledger = restored.as_ref().map(|restored| &restored.ledger);
+        ledger.is_some_and(|ledger| ledger.slot(name).is_some())
+    };
+    let (topology, found) = one_store_per_cluster(topology, found, is_known);
     let identity = identity_of(&found)?;
     let placed = match restored {
         Some(mut restored) => {
@@ -131,9 +153,14 @@ pub(crate) async fn begin(begin: Begin) -> Result<Begun, BeginError> {
         None => start(&found),
     };
     let topology = topology.with_reserved(Some(KeyRange::prefix(reserved_prefix())));
-    let order = Arc::new(Order::Merged(Box::new(Merged::new(placed.ledger))));
+    let merged = Merged::new(placed.ledger);
+    if !served.is_kept {
+        merged.accept(record.encode());
+    }
+    let order = Arc::new(Order::Merged(Box::new(merged)));
     let members = members(&found, &placed.slots);
-    let world = World::begun(topology, members, Arc::clone(&order));
+    let mut world = World::begun(topology, members, Arc::clone(&order));
+    world.floors = served.floors;
     let kept = keeper::Start {
         order: Arc::clone(&order),
         store: default.store,
@@ -173,7 +200,7 @@ async fn alone(stores: &[(String, Arc<dyn Store>)], default: &Found) -> Option<V
 
 fn native(topology: Topology, found: Vec<Found>) -> Begun {
     info!("one store: revisions are its own");
-    let (topology, found) = one_store_per_cluster(topology, found);
+    let (topology, found) = one_store_per_cluster(topology, found, |_| false);
     let slots = vec![StoreSlot::DEFAULT; found.len()];
     let first = found.first();
     let (cluster_id, term) = first.map_or((0, 0), |found| (found.cluster_id, found.raft_term));
@@ -220,9 +247,19 @@ fn members(found: &[Found], slots: &[StoreSlot]) -> Vec<Member> {
         .collect()
 }
 
-/// Backends on one cluster are one store: they share its revisions.
-fn one_store_per_cluster(topology: Topology, mut found: Vec<Found>) -> (Topology, Vec<Found>) {
+/// Backends on one cluster are one store: they share its revisions. The one that the ledger knows
+/// stands for the others, wherever it is in the file.
+fn one_store_per_cluster(
+    topology: Topology,
+    mut found: Vec<Found>,
+    is_known: impl Fn(&str) -> bool,
+) -> (Topology, Vec<Found>) {
     let mut first_of: BTreeMap<u64, usize> = BTreeMap::new();
+    for (index, found) in found.iter().enumerate() {
+        if found.answered && is_known(&found.name) {
+            first_of.entry(found.cluster_id).or_insert(index);
+        }
+    }
     let mut same = Vec::new();
     for (index, found) in found.iter_mut().enumerate() {
         found.same_as = match found.answered {

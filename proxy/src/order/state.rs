@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use keyloom_etcd_api::EtcdError;
 use keyloom_ledger::{Ledger, StoreRev, StoreSlot, UnifiedRev, WentBack};
 use parking_lot::{RwLock, RwLockReadGuard};
@@ -103,6 +104,9 @@ pub(super) struct Inner {
     /// Whether the ledger holds a change that must be written before anything leaves: a crash in
     /// between could give the same numbers another meaning.
     pub(super) must_record: bool,
+    /// The accepted topology, where it is not written yet; it goes with the ledger's next whole
+    /// write, so that a crash leaves both as they were or both as they are.
+    pub(super) accepted: Option<Bytes>,
     /// When the term ends: nothing leaves from then on.
     pub(super) until: Instant,
     /// Why nothing may leave any more.
@@ -117,6 +121,7 @@ impl Merged {
                 ledger,
                 own_write: false,
                 must_record: false,
+                accepted: None,
                 reserved: UnifiedRev::new(0),
                 // Nothing leaves before the first own write reserved its revisions.
                 until: Instant::now(),
@@ -158,7 +163,11 @@ impl Merged {
     /// Where the store was shut out.
     pub(crate) fn admit(&self, slot: StoreSlot) -> Result<StoreRev, OrderError> {
         let inner = self.inner.read();
-        inner.alive()?;
+        match inner.alive() {
+            // The answer waits for that.
+            Ok(()) | Err(OrderError::Recording) => {}
+            Err(error) => return Err(error),
+        }
         match inner.shut_out.get(&slot) {
             Some(error) => Err(error.clone()),
             None => Ok(inner.ledger.frontier(slot)),

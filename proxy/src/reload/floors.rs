@@ -114,6 +114,12 @@ impl Floors {
     }
 }
 
+impl keyloom_hub::RangeFloors for Floors {
+    fn of(&self, range: &KeyRange) -> UnifiedRev {
+        Self::of(self, range)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -55,19 +55,12 @@ impl Traffic {
     }
 }
 
-/// What is held back.
-#[derive(Debug)]
-pub(crate) enum Held {
-    Keys(Affected),
-    /// Every call.
-    Everything,
-}
-
 /// See the module's page.
 #[derive(Debug)]
 pub(crate) struct Gate {
     turn: AtomicUsize,
-    held: ArcSwapOption<Held>,
+    /// The keys that are held back.
+    held: ArcSwapOption<Affected>,
     /// Counts the openings.
     opened: watch::Sender<u64>,
 }
@@ -108,7 +101,6 @@ impl Gate {
         member: &Member,
         touches: impl Fn(&Affected) -> bool,
     ) -> Result<UnderWay, Superseded> {
-        // Subscribed before looking, so that no opening is missed.
         let mut turn = self.turn.load(Ordering::SeqCst);
         let under_way = loop {
             member.traffic.count(turn).fetch_add(1, Ordering::SeqCst);
@@ -124,10 +116,7 @@ impl Gate {
         };
         let is_held = match &*self.held.load() {
             None => false,
-            Some(held) => match &**held {
-                Held::Everything => true,
-                Held::Keys(affected) => touches(affected),
-            },
+            Some(held) => touches(held),
         };
         if !is_held && !world.validity.is_replaced() {
             return Ok(under_way);
@@ -139,8 +128,8 @@ impl Gate {
         Err(Superseded)
     }
 
-    /// Waits while everything is held; for calls that concern all keys.
-    pub(crate) async fn until_open(&self) {
+    /// Waits while something is held.
+    async fn until_open(&self) {
         let mut opened = self.opened.subscribe();
         while self.held.load().is_some() {
             // The sender is ours.
@@ -151,7 +140,7 @@ impl Gate {
     }
 
     /// Holds back what begins from now on. The gate opens when what is returned is dropped.
-    pub(crate) fn hold(self: &Arc<Self>, held: Held) -> Holding {
+    pub(crate) fn hold(self: &Arc<Self>, held: Affected) -> Holding {
         self.held.store(Some(Arc::new(held)));
         Holding {
             gate: Arc::clone(self),

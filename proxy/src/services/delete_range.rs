@@ -8,7 +8,7 @@ use keyloom_etcd_api::{
 use keyloom_ledger::UnifiedRev;
 use keyloom_router::{DeletePlan, PartDelete, answer, plan_delete};
 use keyloom_store::Lane;
-use keyloom_topology::{Part, StoreIndex};
+use keyloom_topology::{DeleteRangeOverStores, Part, StoreIndex};
 use prost::Message as _;
 
 use super::{
@@ -46,7 +46,8 @@ impl Request<'_> {
         request: &DeleteRangeRequest,
         parts: Vec<Part>,
     ) -> Result<Bytes, Failure> {
-        if self.services.settings.refuse_split_deletes && parts.len() > 1 {
+        let over_stores = self.world.topology.delete_range_over_stores();
+        if over_stores == DeleteRangeOverStores::Refuse && parts.len() > 1 {
             return Err(Failure::SplitRefused {
                 stores: self.names(&parts),
             });

@@ -16,7 +16,6 @@ use super::{Context, Request, Services, range::lane_of};
 use crate::{
     failure::Failure,
     order::{Answered, Inward, Native, OrderError, Outward, Settled},
-    reload::Superseded,
     world::{Member, World},
 };
 
@@ -77,19 +76,11 @@ impl Services {
             Rpc::Range => Manner::read(rpc, lane_of(&RangeRequest::decode(message.clone())?)),
             _ => Manner::write(rpc),
         };
-        let _under_way = match rpc {
-            Rpc::Range => None,
-            _ => Some(self.gate.enter(world, member, |_| false).await?),
-        };
         let answer = member
             .store
             .call_in_pieces(call_of(manner, message, context))
             .await
             .map_err(|error| unanswered(member, error))?;
-        // What was read may be newer than the order that began meanwhile.
-        if world.validity.is_replaced() && manner.reads {
-            return Err(Superseded.into());
-        }
         let mut native = Native(&self.identity);
         let answer = match answers {
             // Headers within.

@@ -7,9 +7,11 @@
     reason = "each test program uses a part, and stops at the first surprise"
 )]
 
+pub(crate) mod changing;
 pub(crate) mod streams;
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -19,20 +21,28 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::{
-    StreamExt as _,
+    FutureExt as _, StreamExt as _,
+    future::BoxFuture,
     stream::{self, BoxStream},
 };
 use keyloom_etcd_api::{
     KeyRange, Rpc,
-    etcdserverpb::{PutRequest, RangeRequest, RangeResponse},
+    etcdserverpb::{
+        PutRequest, RangeRequest, RangeResponse, WatchCreateRequest, WatchRequest, WatchResponse,
+        watch_request::RequestUnion,
+    },
 };
-use keyloom_proxy::{Instance, Options, StartError, WatchOptions};
+use keyloom_proxy::{
+    Instance, OpenStores, Options, Refusal, StartError, Taken, TopologyMetrics, WatchOptions,
+};
 use keyloom_store::{Requests, Store, environment::SeededRandom};
 use keyloom_testkit::{
     Answer, Step,
     model::{Identity, ModelStore, Profile},
 };
-use keyloom_topology::{ParseOptions, Topology, parse};
+use keyloom_topology::{ParseOptions, StoreSpec, Topology, parse};
+use prometheus_client::registry::Registry;
+use prost::Message as _;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
@@ -92,9 +102,33 @@ pub(crate) fn topology(text: &str) -> Topology {
     }
 }
 
+/// Stores that are there already, by name.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Ready(pub(crate) BTreeMap<String, Arc<dyn Store>>);
+
+impl Ready {
+    pub(crate) fn of(text: &str, stores: &[Arc<dyn Store>]) -> Self {
+        let names = topology(text);
+        let names = names.stores().iter().map(|spec| spec.name.clone());
+        Self(names.zip(stores.iter().cloned()).collect())
+    }
+}
+
+impl OpenStores for Ready {
+    fn open<'a>(&'a self, spec: &'a StoreSpec) -> BoxFuture<'a, Result<Arc<dyn Store>, String>> {
+        let store = self.0.get(&spec.name).cloned();
+        async move { store.ok_or_else(|| "there is no such store".to_owned()) }.boxed()
+    }
+
+    fn keep<'a>(&'a self, _: &'a [Arc<dyn Store>]) -> BoxFuture<'a, ()> {
+        std::future::ready(()).boxed()
+    }
+}
+
 /// A running Keyloom.
 pub(crate) struct Keyloom {
     instance: Instance,
+    registry: Registry,
 }
 
 impl Keyloom {
@@ -141,14 +175,48 @@ impl Keyloom {
         watch: WatchOptions,
         term: Duration,
     ) -> Result<Self, StartError> {
+        let ready = Ready::of(text, &stores);
+        Self::with(text, stores, ready, watch).await
+    }
+
+    /// With stores that a later topology can name.
+    pub(crate) async fn among(
+        text: &str,
+        stores: Vec<Arc<dyn Store>>,
+        ready: Ready,
+    ) -> Result<Self, StartError> {
+        Self::with(text, stores, ready, WatchOptions::default()).await
+    }
+
+    async fn with(
+        text: &str,
+        stores: Vec<Arc<dyn Store>>,
+        ready: Ready,
+        watch: WatchOptions,
+    ) -> Result<Self, StartError> {
+        let mut registry = Registry::default();
         let options = Options {
             random: Arc::new(SeededRandom::new(NONCES.fetch_add(1, Ordering::Relaxed))),
             term,
             watch,
+            open: Arc::new(ready),
+            metrics: TopologyMetrics::register(&mut registry),
         };
         let stop = CancellationToken::new();
         let instance = Instance::start(topology(text), stores, options, stop).await?;
-        Ok(Self { instance })
+        Ok(Self { instance, registry })
+    }
+
+    /// What the metrics of the topology say.
+    pub(crate) fn metrics(&self) -> String {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry).unwrap();
+        text
+    }
+
+    /// Changes the topology.
+    pub(crate) async fn take(&self, text: &str) -> Result<Taken, Refusal> {
+        self.instance.take(topology(text)).await
     }
 
     pub(crate) async fn unary(&self, rpc: Rpc, message: Bytes) -> Result<Bytes, Status> {
@@ -271,4 +339,48 @@ pub(crate) fn keys(answer: &RangeResponse) -> Vec<String> {
         .iter()
         .map(|kv| String::from_utf8(kv.key.to_vec()).unwrap())
         .collect()
+}
+
+/// A client's watch stream that is read as it goes.
+pub(crate) struct Watching {
+    requests: tokio::sync::mpsc::UnboundedSender<Bytes>,
+    answers: futures_util::stream::BoxStream<'static, Result<Bytes, Status>>,
+}
+
+impl Watching {
+    pub(crate) async fn open(keyloom: &Keyloom) -> Self {
+        let (requests, inbox) = tokio::sync::mpsc::unbounded_channel();
+        let inbox = futures_util::stream::unfold(inbox, |mut inbox| async {
+            let request = inbox.recv().await?;
+            Some((request, inbox))
+        });
+        let answers = keyloom.instance.stream(Rpc::Watch, inbox.boxed()).await;
+        Self {
+            requests,
+            answers: answers.unwrap(),
+        }
+    }
+
+    pub(crate) fn watch(&self, prefix: &str, start_revision: i64) {
+        let range = KeyRange::prefix(Bytes::from(prefix.to_owned()));
+        let create = WatchCreateRequest {
+            range_end: range.range_end(),
+            key: range.start,
+            start_revision,
+            prev_kv: true,
+            ..WatchCreateRequest::default()
+        };
+        let request = WatchRequest {
+            request_union: Some(RequestUnion::CreateRequest(create)),
+        };
+        self.requests.send(request.encode_to_vec().into()).unwrap();
+    }
+
+    /// The next answer, if one comes within `patience`.
+    pub(crate) async fn next(&mut self, patience: Duration) -> Option<WatchResponse> {
+        let answer = tokio::time::timeout(patience, self.answers.next())
+            .await
+            .ok()??;
+        Some(WatchResponse::decode(answer.unwrap()).unwrap())
+    }
 }

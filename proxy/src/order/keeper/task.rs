@@ -129,7 +129,8 @@ impl Task {
     fn is_due(&self, merged: &Merged) -> bool {
         let inner = merged.ledger();
         let left = inner.reserved.get() - inner.ledger.head().get();
-        inner.ledger.needs_flush(&self.mark)
+        inner.accepted.is_some()
+            || inner.ledger.needs_flush(&self.mark)
             || left < RESERVED_AHEAD / 2
             || self.renewed.elapsed() >= self.term.renewal()
     }
@@ -145,7 +146,7 @@ impl Task {
         let Order::Merged(merged) = &*order else {
             return Ok(true);
         };
-        let (flush, reserved) = merged.change(|inner| {
+        let (flush, reserved, accepted) = merged.change(|inner| {
             let reserved = UnifiedRev::new(inner.ledger.head().get() + RESERVED_AHEAD);
             let seal = Seal {
                 reserved,
@@ -153,7 +154,8 @@ impl Task {
                 ..Seal::default()
             };
             inner.own_write = true;
-            (inner.ledger.flush(&self.mark, &seal), reserved)
+            let accepted = inner.accepted.clone();
+            (inner.ledger.flush(&self.mark, &seal), reserved, accepted)
         });
         let puts = flush
             .puts
@@ -163,6 +165,8 @@ impl Task {
         let records = Records {
             puts,
             deletes: flush.deletes,
+            // The change that it belongs to is written when the flush is complete.
+            accepted: accepted.filter(|_| flush.complete),
         };
         self.writes += 1;
         let clean = clean && flush.complete;
@@ -183,8 +187,12 @@ impl Task {
                 merged.change(|inner| {
                     inner.ledger.hide(revision);
                     inner.own_write = false;
+                    if records.accepted.is_some() && inner.accepted == records.accepted {
+                        inner.accepted = None;
+                    }
                     // A change that came while this was on its way is not in it.
-                    inner.must_record = inner.ledger.must_flush(&flush.mark);
+                    inner.must_record =
+                        inner.accepted.is_some() || inner.ledger.must_flush(&flush.mark);
                     inner.reserved = reserved;
                     inner.until = until;
                 });

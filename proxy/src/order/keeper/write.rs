@@ -27,6 +27,8 @@ const PAUSE: Duration = Duration::from_millis(200);
 pub(in crate::order) struct Records {
     pub(in crate::order) puts: Vec<(String, Bytes)>,
     pub(in crate::order) deletes: Vec<String>,
+    /// The accepted topology, where it changed.
+    pub(in crate::order) accepted: Option<Bytes>,
 }
 
 /// What every own write says of itself.
@@ -96,6 +98,8 @@ const LEDGER: &[u8] = b"ledger/";
 /// Below Keyloom's prefix: every own write puts its stamp here, and is compared with the revision
 /// of the one before. The head record would not do: two instances can write the same one.
 const STAMP: &[u8] = b"stamp";
+/// Below Keyloom's prefix: the topology that was accepted last.
+const ACCEPTED: &[u8] = b"accepted";
 
 fn key_of(record: &str) -> Bytes {
     own_key(&[LEDGER, record.as_bytes()])
@@ -103,6 +107,11 @@ fn key_of(record: &str) -> Bytes {
 
 pub(in crate::order) fn stamp_key() -> Bytes {
     own_key(&[STAMP])
+}
+
+/// Whether a key of Keyloom's holds the accepted topology.
+pub(in crate::order) fn is_accepted(key: &[u8]) -> bool {
+    key.strip_prefix(RESERVED_PREFIX) == Some(ACCEPTED)
 }
 
 fn own_key(parts: &[&[u8]]) -> Bytes {
@@ -147,6 +156,12 @@ pub(in crate::order) fn transaction(records: &Records, after: StoreRev, stamp: &
                 .puts
                 .iter()
                 .map(|(name, value)| put(key_of(name), value.clone())),
+        )
+        .chain(
+            records
+                .accepted
+                .iter()
+                .map(|accepted| put(own_key(&[ACCEPTED]), accepted.clone())),
         )
         .chain(records.deletes.iter().map(|name| delete(key_of(name))))
         .map(op)

@@ -39,9 +39,9 @@ fn world() -> World {
     }
 }
 
-fn moved() -> Held {
+fn moved() -> Affected {
     let keys = keyloom_etcd_api::KeyRange::prefix("moved".into());
-    Held::Keys(Affected::of(&[Moved::Keys(keys)], &[]))
+    Affected::of(&[Moved::Keys(keys)], &[])
 }
 
 fn key(key: &'static str) -> impl Fn(&Affected) -> bool {

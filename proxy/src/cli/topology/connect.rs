@@ -1,0 +1,109 @@
+//! What the stores of a topology say.
+
+use std::{collections::BTreeMap, process::ExitCode, sync::Arc, time::Duration};
+
+use anyhow::Result;
+use keyloom_store::environment::{OsRandom, TokioDial};
+use keyloom_topology::{Topology, diff};
+use prometheus_client::registry::Registry;
+use tokio::time::timeout;
+
+use crate::{
+    app::Environment,
+    cli::say,
+    listen::TokioListen,
+    probe,
+    reload::{OpenStores as _, hidden_keys},
+    stores::{Declared, Stores},
+};
+
+/// How long a store may take to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+fn stores() -> Stores {
+    let environment = Environment {
+        dial: Arc::new(TokioDial),
+        listen: Arc::new(TokioListen),
+        random: Arc::new(OsRandom),
+    };
+    Stores::new(&environment, &mut Registry::default(), Declared::new())
+}
+
+fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(future)
+}
+
+/// One line for each store: its cluster and revision, or why it does not answer.
+pub(super) fn check(topology: &Topology) -> Result<ExitCode> {
+    block_on(async {
+        let stores = stores();
+        let mut code = ExitCode::SUCCESS;
+        let mut seen: BTreeMap<u64, &str> = BTreeMap::new();
+        for spec in topology.stores() {
+            let found = match stores.open(spec).await {
+                Ok(store) => timeout(PATIENCE, probe::once(&(spec.name.clone(), store))).await,
+                Err(error) => Ok(Err(error)),
+            };
+            let found = found.unwrap_or_else(|_| Err(format!("no answer within {PATIENCE:?}")));
+            let said = match found {
+                Ok(found) => {
+                    let first = *seen.entry(found.cluster_id).or_insert(&spec.name);
+                    let same = match first == spec.name {
+                        true => String::new(),
+                        false => format!(", the same as store \"{first}\""),
+                    };
+                    let revision = found.revision.get();
+                    format!(
+                        "cluster {:x} at revision {revision}{same}",
+                        found.cluster_id
+                    )
+                }
+                Err(error) => {
+                    code = ExitCode::FAILURE;
+                    format!("error: {error}")
+                }
+            };
+            say(&format!("{}\t{said}", spec.name))?;
+        }
+        stores.close().await;
+        Ok(code)
+    })
+}
+
+/// One line for each store that holds keys that would be hidden; fails where there are such keys.
+pub(super) fn hidden(old: &Topology, new: &Topology) -> Result<ExitCode> {
+    block_on(async {
+        let stores = stores();
+        let moves = diff(old, new);
+        let mut code = ExitCode::SUCCESS;
+        for spec in old.stores() {
+            if !moves.iter().any(|each| each.from.contains(&spec.name)) {
+                continue;
+            }
+            let found = match stores.open(spec).await {
+                Ok(store) => hidden_keys((old, new), &moves, &spec.name, store.as_ref()).await,
+                Err(error) => Err(error),
+            };
+            let said = match found {
+                Ok(found) => match found.example {
+                    None => "no key would be hidden".to_owned(),
+                    Some(example) => {
+                        code = ExitCode::FAILURE;
+                        let (count, example) = (found.count, example.escape_ascii());
+                        format!("{count} keys would be hidden, for example {example}")
+                    }
+                },
+                Err(error) => {
+                    code = ExitCode::FAILURE;
+                    format!("error: {error}")
+                }
+            };
+            say(&format!("{}\t{said}", spec.name))?;
+        }
+        stores.close().await;
+        Ok(code)
+    })
+}

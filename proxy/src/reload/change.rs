@@ -1,0 +1,222 @@
+//! One change of the topology: looked at whole, then taken or refused.
+//!
+//! ```text
+//!   open and ask its stores ─► what moves? ── nothing ───────────────────────────────┐
+//!                                  │                                                 │
+//!              do moved keys exist? (nothing is held yet) ── yes ──► refused         │
+//!                                  │ no                                              │
+//!              hold writes to what moves, wait for those under way ── too long ──► refused
+//!                                  │                                                 │
+//!              do moved keys exist now, at one revision of their store? ── yes ──► refused
+//!                                  │ no                                              │
+//!              other routes from one unified revision on  ◄──────────────────────────┘
+//!                                  │
+//!              written to the ledger ─► the gate opens
+//! ```
+//!
+//! Nothing leaves between the change and its record, so a crash leaves either topology whole.
+
+mod apply;
+mod check;
+mod prepare;
+
+pub(crate) use check::hidden_keys;
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use keyloom_store::Store;
+use keyloom_topology::{StoreSpec, Topology};
+use tracing::{debug, info, warn};
+
+use super::{
+    accepted::{Accepted, AcceptedError},
+    metrics::TopologyMetrics,
+    strays::count,
+};
+use crate::{services::Services, world::World};
+
+/// How long a change waits for the writes under way to what moves.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// Opens the stores that a topology names.
+pub trait OpenStores: std::fmt::Debug + Send + Sync {
+    /// The store as it is described; the one that is open already where nothing of it changed.
+    fn open<'a>(&'a self, spec: &'a StoreSpec) -> BoxFuture<'a, Result<Arc<dyn Store>, String>>;
+
+    /// Closes what is open and not among these.
+    fn keep<'a>(&'a self, used: &'a [Arc<dyn Store>]) -> BoxFuture<'a, ()>;
+}
+
+/// Why a topology was refused. The one before serves on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    #[error("store \"{store}\": {error}")]
+    Open { store: String, error: String },
+    /// It is not known what the store is, or what it holds.
+    #[error("store \"{store}\" does not answer: {error}")]
+    Unreachable { store: String, error: String },
+    #[error(
+        "store \"{store}\" is cluster {known:x}, and cluster {found:x} answers at its new \
+         endpoint: give the new cluster a name of its own"
+    )]
+    Stranger {
+        store: String,
+        known: u64,
+        found: u64,
+    },
+    #[error(
+        "{count} keys on store \"{from}\" would be on store \"{to}\" and no client would see \
+         them any more, for example {}: move them first, or leave their route as it is",
+        .example.escape_ascii()
+    )]
+    Hides {
+        count: u64,
+        from: String,
+        to: String,
+        example: Bytes,
+    },
+    #[error(
+        "writes to store \"{store}\" that concern keys that move were still under way after \
+         {DRAIN:?}"
+    )]
+    Busy { store: String },
+    /// A cluster has one name in the ledger.
+    #[error(
+        "store \"{store}\" is gone and store \"{other}\" is the same cluster: the ledger knows it as \
+         \"{store}\", so keep that backend"
+    )]
+    Renamed { store: String, other: String },
+    #[error("store \"{name}\" cannot join the ledger: {error}")]
+    Join { name: String, error: String },
+    #[error(transparent)]
+    TooLarge(#[from] AcceptedError),
+    #[error(
+        "this takes a second store in, and Keyloom serves one without a ledger: start it again"
+    )]
+    SecondStore,
+    #[error("the ledger could not be written: {0}")]
+    Ledger(String),
+}
+
+impl Refusal {
+    /// Whether the same topology may be taken later.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        matches!(
+            self,
+            Self::Unreachable { .. } | Self::Hides { .. } | Self::Busy { .. } | Self::Open { .. }
+        )
+    }
+}
+
+/// What became of a topology that was not refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// It is what is served already.
+    Unchanged,
+    /// Everything is served as it says. `moved` tells whether keys route elsewhere.
+    Changed { moved: bool },
+}
+
+/// Takes topologies, one after the other.
+#[derive(Debug)]
+pub(crate) struct Changer {
+    services: Arc<Services>,
+    open: Arc<dyn OpenStores>,
+    metrics: TopologyMetrics,
+    turn: tokio::sync::Mutex<()>,
+}
+
+impl Changer {
+    pub(crate) fn new(
+        services: Arc<Services>,
+        open: Arc<dyn OpenStores>,
+        metrics: TopologyMetrics,
+    ) -> Self {
+        Self {
+            services,
+            open,
+            metrics,
+            turn: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// Serves as `topology` says from now on, or refuses it and serves as before.
+    pub(crate) async fn take(&self, topology: Topology) -> Result<Taken, Refusal> {
+        let _turn = self.turn.lock().await;
+        let world = self.services.world.load_full();
+        let taken = self.change(&world, topology).await;
+        let now = self.services.world.load_full();
+        let mut used: Vec<_> = now.members.iter().map(|m| Arc::clone(&m.store)).collect();
+        if let Some(feeding) = &now.behind.feeding {
+            // A store that has left is followed up to its end.
+            used.extend(feeding.feeds.read_from());
+        }
+        self.open.keep(&used).await;
+        taken
+    }
+
+    /// Counts the keys that no client sees.
+    pub(crate) async fn count_strays(&self) {
+        let world = self.services.world.load_full();
+        if world.merged().is_none() {
+            return;
+        }
+        for (store, found) in count(&world).await {
+            match found {
+                Ok(found) => {
+                    self.metrics.strays(&store, found.count);
+                    if let Some(example) = found.example {
+                        warn!(
+                            store,
+                            count = found.count,
+                            example = %example.escape_ascii(),
+                            "the store holds keys that route elsewhere: no client sees them; \
+                             `keyloom topology strays` lists them"
+                        );
+                    }
+                }
+                Err(error) => debug!(store, error, "strays could not be counted"),
+            }
+        }
+    }
+
+    async fn change(&self, world: &Arc<World>, topology: Topology) -> Result<Taken, Refusal> {
+        let prepared = self.prepare(world, topology).await?;
+        if prepared.is_what_is_served(world) {
+            return Ok(Taken::Unchanged);
+        }
+        if world.merged().is_some()
+            && !Accepted::of(&prepared.topology, world.floors.clone()).fits()
+        {
+            return Err(AcceptedError::TooLarge.into());
+        }
+        let moved = prepared.moves_keys();
+        if world.merged().is_none() {
+            if prepared.clusters().len() > 1 {
+                return Err(Refusal::SecondStore);
+            }
+            self.replace_native(world, prepared);
+        } else if moved {
+            self.check(world, &prepared, &mut Vec::new()).await?;
+            let holding = self.hold(world, &prepared).await?;
+            let mut gained = Vec::new();
+            self.check(world, &prepared, &mut gained).await?;
+            self.apply(world, prepared, gained).await?;
+            drop(holding);
+        } else {
+            self.apply(world, prepared, Vec::new()).await?;
+        }
+        let now = self.services.world.load_full();
+        self.metrics.took(now.generation);
+        info!(generation = now.generation, moved, "the topology is taken");
+        Ok(Taken::Changed { moved })
+    }
+}
+
+/// Names of stores, each once.
+fn names<'n>(names: impl IntoIterator<Item = &'n String>) -> BTreeSet<&'n str> {
+    names.into_iter().map(String::as_str).collect()
+}

@@ -1,0 +1,144 @@
+//! Takes a topology that was looked at, at one unified revision.
+
+use std::sync::Arc;
+
+use keyloom_etcd_api::KeyRange;
+use keyloom_hub::Reroute;
+use keyloom_ledger::StoreSlot;
+use tracing::info;
+
+use super::{
+    Changer, Refusal,
+    prepare::{Prepared, Standing},
+};
+use crate::{
+    feeds::routes_of,
+    order::{Arrival, Rerouted},
+    reload::accepted::Accepted,
+    world::{Behind, Member, Validity, World},
+};
+
+impl Changer {
+    /// With one store: other ways to reach it, or other names for it.
+    pub(super) fn replace_native(&self, world: &Arc<World>, prepared: Prepared) {
+        let slots = vec![StoreSlot::DEFAULT; prepared.stores.len()];
+        let next = World {
+            members: members(&prepared, &slots),
+            topology: prepared.topology,
+            generation: world.generation + 1,
+            floors: world.floors.clone(),
+            order: Arc::clone(&world.order),
+            behind: Behind::default(),
+            validity: Validity::default(),
+        };
+        self.swap(world, next);
+    }
+
+    /// Over several stores. What moves is held by the caller.
+    pub(super) async fn apply(
+        &self,
+        world: &Arc<World>,
+        prepared: Prepared,
+        gained: Vec<KeyRange>,
+    ) -> Result<(), Refusal> {
+        let (Some(order), Some(feeding)) = (world.merged(), &world.behind.feeding) else {
+            return Err(Refusal::SecondStore);
+        };
+        let arrivals: Vec<_> = arrivals(&prepared).collect();
+        let leaving = world.stores().filter(|member| {
+            let stays = |name: &String| prepared.stores.iter().any(|store| store.name == *name);
+            !stays(&member.name)
+        });
+        let leaving: Vec<_> = leaving.map(|member| member.slot).collect();
+        let feeds = &feeding.feeds;
+        // The hub stands still in between, and the order gives out nothing above the change before
+        // it is recorded.
+        let next = feeds.with(|hub, places| {
+            let moved = prepared.moves_keys();
+            let mut floors = world.floors.clone();
+            floors.compacted(order.compacted());
+            let rerouted = order.reroute(&arrivals, &leaving, moved, |at| {
+                if moved {
+                    let bases = world.topology.registry_prefixes();
+                    floors.add(at, &prepared.moved(), bases);
+                    world.validity.end_at(at);
+                }
+                Accepted::of(&prepared.topology, floors.clone()).encode()
+            })?;
+            let Rerouted { at, slots } = rerouted;
+            for (slot, frontier) in slots.iter().zip(&arrivals).filter_map(|(slot, arrival)| {
+                let is_new = matches!(arrival, Arrival::Joins { .. } | Arrival::Returns(..));
+                is_new.then(|| (*slot, order.frontier(*slot)))
+            }) {
+                hub.add_store(slot, frontier);
+            }
+            let next = World {
+                members: members(&prepared, &slots),
+                topology: prepared.topology.clone(),
+                generation: world.generation + 1,
+                floors,
+                order: Arc::clone(&world.order),
+                behind: world.behind.clone(),
+                validity: Validity::default(),
+            };
+            let routes = routes_of(&next);
+            if moved {
+                let affected = prepared.affected.clone();
+                let change = Reroute {
+                    at,
+                    routes,
+                    affected,
+                    gained,
+                };
+                hub.reroute(change, places);
+            } else {
+                hub.replace_routes(routes);
+            }
+            info!(at = at.get(), moved, "the topology changes");
+            Ok::<_, Refusal>(next)
+        });
+        let Some(next) = next.transpose()? else {
+            return Err(Refusal::SecondStore);
+        };
+        feeds.refollow(&next);
+        self.swap(world, next);
+        match &world.behind.keeper {
+            Some(keeper) => keeper.record().await.map_err(|failure| {
+                // Nothing leaves any more: the next start finds one of the two.
+                Refusal::Ledger(failure.to_string())
+            }),
+            None => Ok(()),
+        }
+    }
+
+    fn swap(&self, world: &World, next: World) {
+        self.services.world.store(Arc::new(next));
+        world.validity.replace();
+    }
+}
+
+/// What each store is to the ledger, in the order of the topology's; an alias is what it stands
+/// for.
+fn arrivals(prepared: &Prepared) -> impl Iterator<Item = Arrival> {
+    prepared.stores.iter().enumerate().map(|(index, store)| {
+        if store.same_as != index {
+            return Arrival::SameAs(store.same_as);
+        }
+        match store.standing {
+            Standing::Served(slot) => Arrival::Stays(slot),
+            Standing::Returns(slot, at) => Arrival::Returns(slot, at),
+            Standing::Joins(at) => Arrival::Joins {
+                name: store.name.clone(),
+                cluster_id: store.cluster_id,
+                at,
+            },
+        }
+    })
+}
+
+fn members(prepared: &Prepared, slots: &[StoreSlot]) -> Vec<Member> {
+    let stores = prepared.stores.iter().enumerate().zip(slots);
+    stores
+        .map(|((index, store), slot)| store.member(*slot, store.same_as != index))
+        .collect()
+}

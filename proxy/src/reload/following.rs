@@ -1,0 +1,163 @@
+//! Follows the topology file: reads it again when it changes or a SIGHUP comes, and says what
+//! became of it.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::{MissedTickBehavior, interval},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, info, warn};
+
+use super::{
+    Refusal, Taken, TopologyMetrics,
+    file::{Files, files_of},
+    metrics::Outcome,
+};
+use crate::{Instance, topology_file};
+
+/// How often the files are looked at without being told, and a topology that was refused for
+/// something that may pass is tried again.
+const LOOK: Duration = Duration::from_secs(10);
+
+/// What an operator is shown.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Status(Arc<Mutex<Option<String>>>);
+
+impl Status {
+    /// Why the file is not what is served.
+    pub(crate) fn refused(&self) -> Option<String> {
+        self.0.lock().clone()
+    }
+}
+
+/// Follows one file.
+#[derive(Debug)]
+pub(crate) struct Following {
+    file: PathBuf,
+    endpoint: Option<String>,
+    status: Status,
+    metrics: TopologyMetrics,
+    files: Files,
+    /// What the files held when they were read last.
+    read: Vec<Option<Vec<u8>>>,
+    /// Whether what was refused may be taken later as it is.
+    try_again: bool,
+}
+
+impl Following {
+    pub(crate) fn new(
+        file: &Path,
+        endpoint: Option<String>,
+        status: Status,
+        metrics: TopologyMetrics,
+    ) -> Self {
+        Self {
+            file: file.to_owned(),
+            endpoint,
+            status,
+            metrics,
+            files: Files::watch(file),
+            read: Vec::new(),
+            try_again: false,
+        }
+    }
+
+    /// Reads the file and has it taken; at a start, and whenever something changed.
+    ///
+    /// # Errors
+    /// Why it was refused.
+    pub(crate) async fn read(&mut self, instance: &Instance) -> Result<Taken, String> {
+        let read = match topology_file::load(Some(&self.file), self.endpoint.clone()) {
+            Ok(topology) => {
+                self.files.name(&files_of(&topology));
+                self.read = self.files.contents();
+                instance.take(topology).await
+            }
+            Err(error) => {
+                self.read = self.files.contents();
+                self.refused(format!("{error:#}"), false);
+                return Err(format!("{error:#}"));
+            }
+        };
+        match read {
+            Ok(taken) => {
+                self.taken(taken);
+                Ok(taken)
+            }
+            Err(refusal) => {
+                self.refused(refusal.to_string(), refusal.may_pass());
+                if let Refusal::Ledger(_) = refusal {
+                    error!("the instance ends: {refusal}");
+                }
+                Err(refusal.to_string())
+            }
+        }
+    }
+
+    fn taken(&mut self, taken: Taken) {
+        self.try_again = false;
+        self.metrics.looked_at(match taken {
+            Taken::Unchanged => Outcome::Unchanged,
+            Taken::Changed { .. } => Outcome::Accepted,
+        });
+        if self.status.0.lock().take().is_some() {
+            info!("the topology file is what is served again");
+        }
+    }
+
+    fn refused(&mut self, why: String, try_again: bool) {
+        self.try_again = try_again;
+        self.metrics.looked_at(Outcome::Refused);
+        let mut status = self.status.0.lock();
+        if status.as_ref() == Some(&why) {
+            debug!(why, "the topology is refused still");
+            return;
+        }
+        error!(
+            why,
+            "the topology file is refused; what was accepted before serves on"
+        );
+        *status = Some(why);
+    }
+
+    /// Until `stop` is cancelled.
+    pub(crate) async fn run(mut self, instance: Arc<Instance>, stop: CancellationToken) {
+        let mut hangup = match signal(SignalKind::hangup()) {
+            Ok(hangup) => Some(hangup),
+            Err(error) => {
+                warn!(%error, "SIGHUP is not heard");
+                None
+            }
+        };
+        let mut looks = interval(LOOK);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let asked = async {
+                match &mut hangup {
+                    Some(hangup) => hangup.recv().await,
+                    None => std::future::pending().await,
+                }
+            };
+            let is_asked = tokio::select! {
+                () = stop.cancelled() => return,
+                _ = asked => true,
+                () = self.files.changed() => false,
+                _ = looks.tick() => self.try_again,
+            };
+            if is_asked || self.files.contents() != self.read {
+                // It is logged and shown.
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    _ = self.read(&instance) => {}
+                }
+            }
+        }
+    }
+}

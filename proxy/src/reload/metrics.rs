@@ -1,0 +1,113 @@
+//! What of the topology is counted and shown.
+
+use std::sync::Arc;
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, EncodeLabelValue},
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    registry::Registry,
+};
+use tracing::error;
+
+use crate::{feeds::Feeds, world::Member};
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabels {
+    outcome: Outcome,
+}
+
+/// What became of a changed file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub(crate) enum Outcome {
+    Accepted,
+    Unchanged,
+    Refused,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StoreLabels {
+    store: String,
+}
+
+/// See the module's page. Clones count together.
+#[derive(Clone, Debug, Default)]
+pub struct TopologyMetrics {
+    reloads: Family<OutcomeLabels, Counter>,
+    refused: Gauge,
+    generation: Gauge,
+    strays: Family<StoreLabels, Gauge>,
+    late: Family<StoreLabels, Counter>,
+}
+
+impl TopologyMetrics {
+    /// Metrics that the registry shows.
+    #[must_use]
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        registry.register(
+            "keyloom_proxy_topology_reloads",
+            "Topologies that were looked at, by what became of them",
+            metrics.reloads.clone(),
+        );
+        registry.register(
+            "keyloom_proxy_topology_refused",
+            "1 while the topology file is not what is served, because it was refused",
+            metrics.refused.clone(),
+        );
+        registry.register(
+            "keyloom_proxy_topology_generation",
+            "How many changes of topology were taken since the start",
+            metrics.generation.clone(),
+        );
+        registry.register(
+            "keyloom_proxy_topology_stray_keys",
+            "Keys that a store holds and that do not route to it, when they were last counted",
+            metrics.strays.clone(),
+        );
+        registry.register(
+            "keyloom_proxy_topology_late_writes",
+            "Writes that came to a store after their keys had moved away; no client sees them",
+            metrics.late.clone(),
+        );
+        metrics
+    }
+
+    pub(crate) fn looked_at(&self, outcome: Outcome) {
+        self.reloads.get_or_create(&OutcomeLabels { outcome }).inc();
+        self.refused.set(i64::from(outcome == Outcome::Refused));
+    }
+
+    pub(crate) fn took(&self, generation: u64) {
+        self.generation
+            .set(i64::try_from(generation).unwrap_or(i64::MAX));
+    }
+
+    pub(crate) fn strays(&self, store: &str, count: u64) {
+        let store = store.to_owned();
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        self.strays.get_or_create(&StoreLabels { store }).set(count);
+    }
+}
+
+/// The alarm for writes that came to a store after their keys had moved.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct LateWrites(pub(crate) TopologyMetrics);
+
+impl LateWrites {
+    /// Tells of those since the last time.
+    pub(crate) fn look(&self, feeds: &Arc<Feeds>, member: &Member) {
+        for late in feeds.with(|hub, _| hub.take_late()).unwrap_or_default() {
+            // Another store's may be among them: the log has its slot.
+            let store = member.name.clone();
+            self.0.late.get_or_create(&StoreLabels { store }).inc();
+            error!(
+                store = member.name,
+                slot = %late.slot,
+                revision = late.revision.get(),
+                key = %late.key.escape_ascii(),
+                "a write came to a store after its key had moved to another one: no client sees \
+                 it. It was under way when the route changed, or somebody writes past keyloom"
+            );
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! Watches that are open while the topology changes, over model stores with stopped time.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test stops at the first surprise"
+)]
+
+mod support;
+
+use std::time::Duration;
+
+use keyloom_proxy::Taken;
+use keyloom_testkit::{Step, program::Chance};
+use support::{
+    Watching,
+    changing::{ALL, PODS, RBAC, Stage, changed, topology},
+    list, put,
+};
+
+const SOON: Duration = Duration::from_secs(20);
+
+fn delete(key: &str) -> Step {
+    Step::DeleteRange(keyloom_etcd_api::etcdserverpb::DeleteRangeRequest {
+        key: key.to_owned().into(),
+        ..Default::default()
+    })
+}
+
+/// What one watch is sent, until nothing comes any more: (revision, key, is a deletion).
+async fn read(watching: &mut Watching, until: usize) -> Vec<(i64, String, bool)> {
+    let mut seen = Vec::new();
+    while seen.len() < until {
+        let Some(answer) = watching.next(SOON).await else {
+            panic!("{} of {until} events came: {seen:?}", seen.len())
+        };
+        assert!(!answer.canceled, "{answer:?}");
+        seen.extend(answer.events.iter().map(|event| {
+            let kv = event.kv.as_ref().unwrap();
+            let key = String::from_utf8(kv.key.to_vec()).unwrap();
+            (kv.mod_revision, key, event.r#type == 1)
+        }));
+    }
+    seen
+}
+
+/// Watches that are open while their range moves to and fro miss and repeat nothing.
+async fn watched(seed: u64) -> usize {
+    let stage = Stage::new();
+    let keyloom = stage.start(&topology(ALL[0])).await;
+    let mut chance = Chance::new(seed);
+    let prefixes = [
+        "/registry/pods/",
+        "/registry/",
+        "/registry/pods/tenant-a/",
+        "/registry/roles/",
+    ];
+    let mut watches = Vec::new();
+    for prefix in prefixes {
+        let mut watching = Watching::open(&keyloom).await;
+        watching.watch(prefix, 0);
+        assert!(watching.next(SOON).await.unwrap().created);
+        watches.push((prefix, watching, 0));
+    }
+    let resources = [
+        "/registry/pods/default/a",
+        "/registry/pods/tenant-a/a",
+        "/registry/roles/default/r",
+        "/registry/services/specs/tenant-a/x",
+    ];
+    let (mut log, mut taken) = (Vec::new(), 0);
+    for _ in 0..120 {
+        match chance.below(4) {
+            0 => {
+                let next = topology(ALL[chance.below(ALL.len())]);
+                if let Ok(Taken::Changed { moved: true }) = keyloom.take(&next).await {
+                    taken += 1;
+                }
+            }
+            1 => {
+                let key = resources[chance.below(resources.len())];
+                let at = keyloom.put(key, "1").await.unwrap();
+                log.push((at, key.to_owned(), false));
+            }
+            2 => {
+                // Everything goes, so that routes can change.
+                for kv in keyloom.range(list("/registry/")).await.unwrap().kvs {
+                    let key = String::from_utf8(kv.key.to_vec()).unwrap();
+                    let at = keyloom.ask(&delete(&key)).await.unwrap().revision();
+                    log.push((at, key, true));
+                }
+            }
+            _ => {
+                // Some read now, others later.
+                let (prefix, watching, read_so_far) = &mut watches[chance.below(4)];
+                let mine: Vec<_> = log
+                    .iter()
+                    .filter(|(_, key, _)| key.starts_with(*prefix))
+                    .collect();
+                let seen = read(watching, mine.len() - *read_so_far).await;
+                let expected: Vec<_> = mine[*read_so_far..].iter().map(|e| (*e).clone()).collect();
+                assert_eq!(seen, expected, "seed {seed}, {prefix}");
+                *read_so_far = mine.len();
+            }
+        }
+    }
+    for (prefix, watching, read_so_far) in &mut watches {
+        let mine: Vec<_> = log
+            .iter()
+            .filter(|(_, key, _)| key.starts_with(*prefix))
+            .collect();
+        let seen = read(watching, mine.len() - *read_so_far).await;
+        let expected: Vec<_> = mine[*read_so_far..].iter().map(|e| (*e).clone()).collect();
+        assert_eq!(seen, expected, "seed {seed}, {prefix}");
+        let more = watching.next(Duration::from_millis(500)).await;
+        assert!(more.is_none_or(|more| more.events.is_empty()), "repeated");
+    }
+    taken
+}
+
+#[tokio::test(start_paused = true)]
+async fn watches_across_changes_miss_and_repeat_nothing() {
+    let mut taken = 0;
+    for seed in 0..30 {
+        taken += watched(seed).await;
+    }
+    assert!(taken > 100, "only {taken} changes");
+}
+
+/// The first answer that is not of events.
+async fn cancelled(watching: &mut Watching) -> Option<i64> {
+    let answer = watching.next(Duration::from_millis(900)).await?;
+    assert!(answer.canceled && answer.events.is_empty(), "{answer:?}");
+    Some(answer.compact_revision)
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_watches_that_would_gain_keys_begin_anew() {
+    let stage = Stage::new();
+    let pods = stage.model("pods");
+    pods.with(|etcd| etcd.apply(&put("/registry/pods/x/there", "1")))
+        .unwrap();
+    let keyloom = stage.start(&topology(&[RBAC])).await;
+    let before = keyloom.put("/registry/secrets/x/s", "1").await.unwrap();
+    let mut watches = Vec::new();
+    for prefix in [
+        "/registry/pods/",
+        "/registry/",
+        "/registry/pods/y/",
+        "/registry/secrets/",
+    ] {
+        let mut watching = Watching::open(&keyloom).await;
+        watching.watch(prefix, before + 1);
+        assert!(watching.next(SOON).await.unwrap().created);
+        watches.push(watching);
+    }
+    assert_eq!(keyloom.take(&topology(&[RBAC, PODS])).await, changed(true));
+    let head = keyloom.put("/registry/secrets/x/t", "1").await.unwrap();
+    let [gains, all, other, secrets] = &mut watches[..] else {
+        panic!()
+    };
+    let floor = cancelled(gains).await.unwrap();
+    assert!(floor > before && floor < head, "{before} {floor} {head}");
+    assert_eq!(cancelled(all).await, Some(floor));
+    assert_eq!(read(secrets, 1).await.len(), 1);
+    keyloom.put("/registry/pods/y/p", "1").await.unwrap();
+    assert_eq!(read(other, 1).await.len(), 1);
+    // What was there is seen from then on.
+    let listed = keyloom.range(list("/registry/pods/")).await.unwrap();
+    assert_eq!(listed.count, 2);
+}
+
+/// A write that nobody waits for any more lands on the store that its key has left.
+#[tokio::test(start_paused = true)]
+async fn a_late_write_is_not_seen_and_raises_an_alarm() {
+    let stage = Stage::new();
+    let keyloom = stage.start(&topology(&[RBAC])).await;
+    assert_eq!(keyloom.take(&topology(&[RBAC, PODS])).await, changed(true));
+    let default = stage.model("default");
+    let mut watching = Watching::open(&keyloom).await;
+    watching.watch("/registry/", 0);
+    assert!(watching.next(SOON).await.unwrap().created);
+    default
+        .with(|etcd| etcd.apply(&put("/registry/pods/x/late", "1")))
+        .unwrap();
+    keyloom.put("/registry/secrets/x/s", "1").await.unwrap();
+    let seen = read(&mut watching, 1).await;
+    assert_eq!(seen[0].1, "/registry/secrets/x/s");
+    assert_eq!(keyloom.range(list("/registry/")).await.unwrap().count, 1);
+    let metrics = keyloom.metrics();
+    let alarm = "keyloom_proxy_topology_late_writes_total{store=\"default\"} 1";
+    assert!(metrics.contains(alarm), "{metrics}");
+}

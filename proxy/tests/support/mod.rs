@@ -176,7 +176,7 @@ impl Keyloom {
         term: Duration,
     ) -> Result<Self, StartError> {
         let ready = Ready::of(text, &stores);
-        Self::with(text, stores, ready, watch).await
+        Self::with_all(text, stores, ready, (watch, term)).await
     }
 
     /// With stores that a later topology can name.
@@ -185,14 +185,14 @@ impl Keyloom {
         stores: Vec<Arc<dyn Store>>,
         ready: Ready,
     ) -> Result<Self, StartError> {
-        Self::with(text, stores, ready, WatchOptions::default()).await
+        Self::with_all(text, stores, ready, (WatchOptions::default(), TERM)).await
     }
 
-    async fn with(
+    async fn with_all(
         text: &str,
         stores: Vec<Arc<dyn Store>>,
         ready: Ready,
-        watch: WatchOptions,
+        (watch, term): (WatchOptions, Duration),
     ) -> Result<Self, StartError> {
         let mut registry = Registry::default();
         let options = Options {

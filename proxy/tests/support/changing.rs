@@ -65,7 +65,7 @@ impl Stage {
         let stores = stores
             .stores()
             .iter()
-            .map(|spec| Arc::clone(&self.ready.0[&spec.name]));
+            .map(|spec| Arc::clone(self.ready.0.get(&spec.name).unwrap()));
         Keyloom::among(text, stores.collect(), self.ready.clone()).await
     }
 

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`harness`], [`reference`] | do the tests themselves stand on firm ground? |
 //! | [`one_store`], [`three_stores`] | does every answer equal that of one etcd? |
-//! | [`watches`] | is every watch told what one etcd tells? |
+//! | [`watches`], [`leases`] | is every watch told what one etcd tells, and is every lease the same? |
 //! | [`concurrent`] | and those to clients that work at the same time? |
 //! | [`sqlite`], [`sqlite_kills`], [`sqlite_trouble`], [`sqlite_backups`], [`sqlite_page`] | and those over SQLite files, through kills and trouble? |
 //! | [`transfer`] | does a copy have all that the original had? |
@@ -30,6 +30,7 @@ mod reference;
 mod one_store;
 mod three_stores;
 mod watches;
+mod leases;
 mod concurrent;
 mod sqlite;
 mod sqlite_kills;

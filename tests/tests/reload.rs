@@ -245,3 +245,59 @@ async fn changes_under_load_fail_no_call_and_lose_no_event() {
         format!("{taken} changes taken, {refused} refused, {writes} writes, {events} events");
     writeln!(std::io::stderr(), "{report}").unwrap();
 }
+
+/// What an operator sees of a file that cannot be served, and of one that can again.
+#[tokio::test]
+async fn a_bad_file_is_refused_visibly_and_the_old_one_serves_on() {
+    let stores = Etcd::start_all([Version::V36, Version::V36, Version::V36]).await;
+    let plan = Plan {
+        urls: stores.iter().map(Etcd::url).collect(),
+    };
+    let keyloom = Keyloom::start(&plan.file(2)).await;
+    let client = keyloom.client();
+    client.put("/registry/pods/x/p", "1").await;
+    let hides = plan.file(0);
+    for (file, word) in [("backends: 7", "backends"), (&*hides, "/registry/pods/x/p")] {
+        fs::write(keyloom.topology_file(), file).unwrap();
+        eventually("the refusal", || async {
+            let (_, text) = keyloom.admin("/topology/status").await;
+            if text.contains("refused: ") && text.contains(word) {
+                Ok(())
+            } else {
+                Err(text)
+            }
+        })
+        .await;
+        assert!(keyloom.log().contains(word), "{}", keyloom.log());
+        assert!(client.get("/registry/pods/x/p").await.is_some());
+        let (_, metrics) = keyloom.admin("/metrics").await;
+        assert!(
+            metrics.contains("keyloom_proxy_topology_refused 1"),
+            "{metrics}"
+        );
+        let (_, served) = keyloom.admin("/topology").await;
+        assert!(!served.contains("prefix: \"pods\""), "{served}");
+    }
+    // What stood in the way is gone.
+    let delete = DeleteRangeRequest {
+        key: "/registry/pods/x/p".into(),
+        ..DeleteRangeRequest::default()
+    };
+    client.kv().delete_range(delete).await.unwrap();
+    eventually("the file to be taken", || async {
+        let (changes, refused) = status(&keyloom).await;
+        if changes == 1 && !refused {
+            Ok(())
+        } else {
+            Err(changes)
+        }
+    })
+    .await;
+    client.put("/registry/pods/x/p", "2").await;
+    assert!(stores[2].client().get("/registry/pods/x/p").await.is_some());
+    // What somebody writes past Keyloom is listed.
+    stores[0].client().put("/registry/pods/x/stray", "3").await;
+    let (code, strays) = keyloom.admin("/topology/strays").await;
+    assert_eq!(code, 200);
+    assert_eq!(strays, "default\t/registry/pods/x/stray\tidle\n");
+}

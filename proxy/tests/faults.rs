@@ -17,7 +17,7 @@ use keyloom_etcd_api::{
 };
 use keyloom_testkit::{
     Answer, Step,
-    model::{Fault, ModelStore, Nonsense},
+    model::{Fault, Gate, ModelStore, Nonsense},
     program::Chance,
 };
 use support::{Keyloom, TERM, THREE, get, keys, list, store, stores};
@@ -184,6 +184,26 @@ async fn a_second_instance_waits_while_the_first_is_there() {
     let second = tokio::time::timeout(TERM * 20, Keyloom::start(THREE, &stores)).await;
     assert!(second.is_err(), "the first one is alive");
     assert!(first.put(DEFAULT, "2").await.is_ok());
+}
+
+/// Both find no ledger. The slower one used to end with an error.
+#[tokio::test(start_paused = true)]
+async fn of_two_instances_that_begin_one_ledger_the_slower_one_waits() {
+    let stores = stores(3);
+    let gate = Gate::new();
+    stores[0].inject_on(Rpc::Txn, 1, Fault::HangsBeforeApply(gate.clone()));
+    let slower = tokio::spawn({
+        let stores = stores.clone();
+        async move { Keyloom::start(THREE, &stores).await }
+    });
+    gate.until_arrived(1).await;
+    let faster = Keyloom::start(THREE, &stores).await;
+    tokio::time::sleep(TERM * 3).await;
+    assert!(!slower.is_finished(), "the faster one is alive");
+    let last = faster.put(TENANT, "1").await.unwrap();
+    faster.stop().await;
+    let second = slower.await.unwrap();
+    assert_eq!(second.put(DEFAULT, "2").await.unwrap(), last + 1);
 }
 
 #[tokio::test(start_paused = true)]

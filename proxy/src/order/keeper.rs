@@ -23,7 +23,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::failure::Failure;
 
-pub(crate) use task::{Start, start};
+pub(crate) use task::{NotWritten, Start, start};
 pub(super) use write::{
     Outcome, Records, Stamp, is_accepted, record_of, settle, stamp_key, transaction,
 };

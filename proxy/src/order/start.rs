@@ -20,7 +20,7 @@ use tracing::{info, warn};
 
 use super::{
     Order,
-    keeper::{self, Keeper, record_of, reserved_prefix},
+    keeper::{self, Keeper, NotWritten, record_of, reserved_prefix},
     state::Merged,
     term::{self, Taken, Term},
 };
@@ -89,7 +89,7 @@ pub enum BeginError {
 }
 
 /// What the order begins with.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Begin {
     pub(crate) topology: Topology,
     /// In the order of the topology's stores.
@@ -108,8 +108,19 @@ pub(crate) struct Begun {
     pub(crate) keeper: Option<(Keeper, JoinHandle<()>)>,
 }
 
-/// Takes the term, restores or starts the order, and persists what comes out.
+/// Takes the term, restores or starts the order, and persists what comes out. Where another instance
+/// does so at the same time (both found no ledger yet, for one), the slower one waits behind it.
 pub(crate) async fn begin(begin: Begin) -> Result<Begun, BeginError> {
+    loop {
+        if let Some(begun) = attempt(begin.clone()).await? {
+            return Ok(begun);
+        }
+        info!("another instance wrote the ledger first; waiting behind it");
+    }
+}
+
+/// `None` where another instance was faster; nothing was served and no task is left.
+async fn attempt(begin: Begin) -> Result<Option<Begun>, BeginError> {
     let Begin {
         topology,
         stores,
@@ -127,7 +138,7 @@ pub(crate) async fn begin(begin: Begin) -> Result<Begun, BeginError> {
     if default.records.is_empty()
         && let Some(found) = alone(&stores, &default).await
     {
-        return Ok(native(topology, found));
+        return Ok(Some(native(topology, found)));
     }
     let taken = term::take(default.store.as_ref(), random.next(), term).await;
     // Only now nobody else writes: what the stores say from here on is what there is.
@@ -169,20 +180,22 @@ pub(crate) async fn begin(begin: Begin) -> Result<Begun, BeginError> {
         nonce: random.next(),
         term,
     };
-    let (keeper, task) = keeper::start(kept, stop.clone())
-        .await
-        .map_err(BeginError::Write)?;
+    let (keeper, task) = match keeper::start(kept, stop.clone()).await {
+        Ok(started) => started,
+        Err(NotWritten::Overtaken) => return Ok(None),
+        Err(NotWritten::Failed(error)) => return Err(BeginError::Write(error)),
+    };
     let returning = Returning {
         order: &order,
         keeper: &keeper,
         stop,
     };
     returning.of(&found, &placed.slots);
-    Ok(Begun {
+    Ok(Some(Begun {
         world,
         identity,
         keeper: Some((keeper, task)),
-    })
+    }))
 }
 
 /// The stores, where all of them are one cluster.

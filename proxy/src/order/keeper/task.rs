@@ -38,6 +38,15 @@ pub(crate) struct Start {
     pub(crate) term: Term,
 }
 
+/// Why the first write did not happen.
+#[derive(Debug)]
+pub(crate) enum NotWritten {
+    /// Another instance wrote since the term was taken, or began the ledger first.
+    Overtaken,
+    /// The default store did not take it.
+    Failed(String),
+}
+
 /// Writes the ledger once, so that what is answered from now on is covered by a reservation, and
 /// then keeps it until `stop` is cancelled; the last write then says that the end was clean.
 ///
@@ -46,7 +55,7 @@ pub(crate) struct Start {
 pub(crate) async fn start(
     start: Start,
     stop: CancellationToken,
-) -> Result<(Keeper, tokio::task::JoinHandle<()>), String> {
+) -> Result<(Keeper, tokio::task::JoinHandle<()>), NotWritten> {
     let Start {
         order,
         store,
@@ -65,7 +74,12 @@ pub(crate) async fn start(
         writes: 0,
         renewed: Instant::now(),
     };
-    while !task.flush(false).await? {}
+    if let Err(error) = task.flush_all(false).await {
+        return Err(match task.is_overtaken() {
+            true => NotWritten::Overtaken,
+            false => NotWritten::Failed(error),
+        });
+    }
     let (requests, inbox) = mpsc::channel(WAITING);
     let running = tokio::spawn(task.run(inbox, stop));
     Ok((Keeper { requests }, running))
@@ -133,6 +147,11 @@ impl Task {
             || inner.ledger.needs_flush(&self.mark)
             || left < RESERVED_AHEAD / 2
             || self.renewed.elapsed() >= self.term.renewal()
+    }
+
+    /// Whether the last write found another instance's.
+    fn is_overtaken(&self) -> bool {
+        matches!(&*self.order, Order::Merged(merged) if merged.stopped().is_some())
     }
 
     async fn flush_all(&mut self, clean: bool) -> Result<(), String> {

@@ -6,14 +6,13 @@ use anyhow::{Context as _, Result, ensure};
 use keyloom_sqlstore::Restored;
 use keyloom_store::environment::{Dial, Random};
 use prometheus_client::registry::Registry;
-use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
 
 use crate::{
     admin,
     instance::{self, Instance, WatchOptions},
-    listen::{self, Accept, Limits, Listen, ListenUrl, TlsFiles},
+    listen::{self, Accept, Limits, Listen, ListenUrl, ServerTls, TlsFiles},
     metrics::Metrics,
     reload::{Following, OpenStores, Status, TopologyMetrics},
     stack::{Extras, stack},
@@ -239,7 +238,7 @@ async fn watch(instance: &Instance, stop: &CancellationToken) -> Result<()> {
 struct Bound {
     url: ListenUrl,
     listener: Box<dyn Accept>,
-    tls: Option<TlsAcceptor>,
+    tls: Option<ServerTls>,
 }
 
 async fn bind(options: &ServeOptions, environment: &Environment) -> Result<Vec<Bound>> {
@@ -250,7 +249,7 @@ async fn bind(options: &ServeOptions, environment: &Environment) -> Result<Vec<B
     let mut bound = Vec::new();
     for url in &options.listen {
         let tls = if url.tls {
-            Some(listen::server_config(&options.tls)?.into())
+            Some(ServerTls::open(&options.tls)?)
         } else {
             None
         };

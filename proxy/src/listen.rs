@@ -7,6 +7,6 @@ mod connection;
 
 pub use acceptor::{Accept, Listen, TokioListen};
 pub(crate) use connection::{Limits, Stack, erase, serve};
+pub(crate) use tls::ServerTls;
 pub use tls::TlsFiles;
-pub(crate) use tls::server_config;
 pub use url::{ListenUrl, ListenUrlError};

@@ -1,6 +1,6 @@
 //! Asking a store where it stands, before anything is served.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use keyloom_etcd_api::{
@@ -52,18 +52,40 @@ impl Found {
 
 /// Asks until the store answers.
 pub(crate) async fn until_answered((name, store): (String, Arc<dyn Store>)) -> Found {
+    let found = until_ok(&name, || ask(&name, &store)).await;
+    info!(
+        store = name,
+        revision = found.revision.get(),
+        cluster = format_args!("{:x}", found.cluster_id),
+        "store answered"
+    );
+    found
+}
+
+/// Asks until the store says whether it can keep the ledger: if not, why.
+pub(crate) async fn until_it_says_whether_it_refuses_the_ledger(
+    asked: &(String, Arc<dyn Store>),
+) -> Option<&'static str> {
+    until_ok(&asked.0, || refuses_the_ledger(asked)).await
+}
+
+/// Asks once whether the store can keep the ledger: if not, why.
+pub(crate) async fn refuses_the_ledger(
+    (_, store): &(String, Arc<dyn Store>),
+) -> Result<Option<&'static str>, String> {
+    let said = store.refuses_the_ledger().await;
+    said.map_err(|error| error.to_string())
+}
+
+/// Asks until there is an answer.
+pub(crate) async fn until_ok<T, F: Future<Output = Result<T, String>>>(
+    name: &str,
+    mut ask: impl FnMut() -> F,
+) -> T {
     let mut pause = FIRST_PAUSE;
     loop {
-        match ask(&name, &store).await {
-            Ok(found) => {
-                info!(
-                    store = name,
-                    revision = found.revision.get(),
-                    cluster = format_args!("{:x}", found.cluster_id),
-                    "store answered"
-                );
-                return found;
-            }
+        match ask().await {
+            Ok(answer) => return answer,
             Err(error) => warn!(store = name, error, "store does not answer; asking again"),
         }
         tokio::time::sleep(pause).await;

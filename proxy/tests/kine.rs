@@ -27,6 +27,7 @@ use keyloom_etcd_api::{
     },
     mvccpb::{KeyValue, event::EventType},
 };
+use keyloom_proxy::Refusal;
 use keyloom_store::{
     Store,
     environment::{Random as _, SeededRandom},
@@ -34,7 +35,7 @@ use keyloom_store::{
 };
 use keyloom_testkit::{Answer, Step, kine::KineModel, model::ModelStore};
 use prost::Message as _;
-use support::{Keyloom, get, list, put, store};
+use support::{Keyloom, Ready, get, list, put, store};
 use tonic::{Code, Status};
 
 const TWO: &str = "
@@ -44,6 +45,8 @@ backends:
   endpoint: http://kine.invalid:2379
   customresource: {group: stable.example.com, kind: shirts}
 ";
+
+const ONE: &str = "default: {endpoint: 'http://default.invalid:2379'}";
 
 const SHIRTS: &str = "/registry/stable.example.com/shirts/";
 const OTHERS: &str = "/registry/pods/";
@@ -478,6 +481,7 @@ async fn a_compaction_reaches_the_kine() {
 async fn a_kine_is_not_the_default_store() {
     for text in ["default: {endpoint: 'http://kine.invalid:2379'}", TWO] {
         let kine = KineModel::with_gaps(0);
+        let rows = kine.rows();
         let mut stores = vec![detected(&kine, 5)];
         if text == TWO {
             stores.push(Arc::new(store(1)));
@@ -486,7 +490,21 @@ async fn a_kine_is_not_the_default_store() {
         let text = error.to_string();
         assert!(text.contains("cannot be the default store"), "{text}");
         assert!(text.contains("kine"), "{text}");
+        assert_eq!(kine.rows(), rows, "nothing was written to it");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kine_does_not_become_the_default_store() {
+    let (etcd, kine) = (store(1), KineModel::with_gaps(0));
+    let rows = kine.rows();
+    let ready = Ready::of(ONE, &[detected(&kine, 5)]);
+    let stores = vec![Arc::new(etcd) as Arc<dyn Store>];
+    let keyloom = Keyloom::among(ONE, stores, ready).await.unwrap();
+    let refusal = keyloom.take(ONE).await.unwrap_err();
+    assert!(matches!(refusal, Refusal::NoLedger { .. }), "{refusal}");
+    assert_eq!(kine.rows(), rows, "nothing was written to it");
+    keyloom.put(OTHERS, "1").await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

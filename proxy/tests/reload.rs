@@ -11,7 +11,10 @@ mod support;
 
 use std::{sync::Arc, time::Duration};
 
-use keyloom_etcd_api::{EtcdError, Rpc, etcdserverpb::RangeRequest};
+use keyloom_etcd_api::{
+    EtcdError, Rpc,
+    etcdserverpb::{DeleteRangeRequest, RangeRequest},
+};
 use keyloom_proxy::{Refusal, Taken};
 use keyloom_testkit::{
     Answer, Step,
@@ -19,6 +22,7 @@ use keyloom_testkit::{
     program::{Chance, Generator, Group, Settings, Tolerance, same_answer},
 };
 use support::{
+    Keyloom,
     changing::{ALL, PODS, RBAC, Stage, TENANT, changed, topology},
     get, keys, list, put,
 };
@@ -66,6 +70,52 @@ async fn what_would_hide_keys_is_refused_and_nothing_is_different() {
     assert_eq!(keyloom.range(list("/registry/")).await.unwrap().count, 3);
     // The same topology again is nothing new.
     assert_eq!(keyloom.take(&topology(&[RBAC])).await, Ok(Taken::Unchanged));
+}
+
+/// Before there is a ledger all keys are the default store's, and a start hides none of them.
+#[tokio::test(start_paused = true)]
+async fn a_second_store_that_would_hide_keys_is_refused_at_start() {
+    let stage = Stage::new();
+    let keyloom = stage.start(&topology(&[])).await;
+    let at = keyloom.put("/registry/pods/default/a", "1").await.unwrap();
+    keyloom.stop().await;
+
+    let keyloom = stage.start(&topology(&[RBAC, PODS])).await;
+    assert_eq!(keyloom.range(list("/registry/")).await.unwrap().count, 1);
+    let refused = keyloom.take(&topology(&[RBAC, PODS])).await.unwrap_err();
+    assert!(
+        matches!(&refused, Refusal::Hides { count: 1, from, to, .. } if from == "default" && to == "pods"),
+        "{refused}"
+    );
+    // Revisions are the store's own, and nothing of Keyloom's is in it.
+    let deleted = delete(&keyloom, "/registry/pods/default/a").await;
+    assert_eq!(deleted, at + 1);
+    let refused = keyloom.take(&topology(&[RBAC, PODS])).await.unwrap_err();
+    assert_eq!(refused, Refusal::SecondStore);
+    keyloom.stop().await;
+
+    let keyloom = stage.start(&topology(&[RBAC, PODS])).await;
+    assert_eq!(
+        keyloom.take(&topology(&[RBAC, PODS])).await,
+        Ok(Taken::Unchanged)
+    );
+    keyloom.put("/registry/pods/default/a", "2").await.unwrap();
+    let held = stage
+        .model("pods")
+        .with(|etcd| etcd.apply(&Step::Range(list("/registry/"))));
+    let Ok(Answer::Range(held)) = held else {
+        panic!("{held:?}")
+    };
+    assert_eq!(held.count, 1);
+}
+
+async fn delete(keyloom: &Keyloom, key: &str) -> i64 {
+    let request = DeleteRangeRequest {
+        key: key.to_owned().into(),
+        ..DeleteRangeRequest::default()
+    };
+    let answer = keyloom.ask(&Step::DeleteRange(request)).await;
+    answer.unwrap().revision()
 }
 
 #[tokio::test(start_paused = true)]

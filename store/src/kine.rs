@@ -27,7 +27,7 @@ mod write;
 #[cfg(test)]
 mod tests;
 
-use std::{fmt, sync::Arc};
+use std::{fmt, future::ready, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture};
@@ -110,11 +110,10 @@ impl Store for KineStore {
         .boxed()
     }
 
-    fn refuses_the_ledger(&self) -> Option<&'static str> {
-        Some(
-            "it is a kine, whose transactions write one key each: the ledger cannot be kept there. \
-             Make it a backend, and an etcd or a sqlite:// file the default store",
-        )
+    fn refuses_the_ledger(&self) -> BoxFuture<'static, Result<Option<&'static str>, CallError>> {
+        let why = "it is a kine, whose transactions write one key each: the ledger cannot be kept \
+                   there. Make it a backend, and an etcd or a sqlite:// file the default store";
+        ready(Ok(Some(why))).boxed()
     }
 }
 

@@ -88,9 +88,12 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         requests: Requests,
     ) -> BoxFuture<'static, Result<Answers, CallError>>;
 
-    /// Why the store cannot keep the ledger, and so cannot be the default store; known once it has
-    /// answered.
-    fn refuses_the_ledger(&self) -> Option<&'static str> {
-        None
+    /// Why the store cannot keep the ledger, and so cannot be the default store. Nothing is written
+    /// to find that out.
+    ///
+    /// # Errors
+    /// Where the store does not say what it is.
+    fn refuses_the_ledger(&self) -> BoxFuture<'static, Result<Option<&'static str>, CallError>> {
+        Box::pin(std::future::ready(Ok(None)))
     }
 }

@@ -296,6 +296,12 @@ impl KineModel {
         self.inner.grew.notify_waiters();
     }
 
+    /// How many rows were written so far.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.inner.log.lock().rows.len()
+    }
+
     /// The answers of the next writes get lost on the way back.
     pub fn lose_answers(&self, writes: u64) {
         self.inner.log.lock().lose = writes;

@@ -175,6 +175,21 @@ impl Topology {
         inner.reindex()
     }
 
+    /// As if the file named the default store and nothing else.
+    #[must_use]
+    pub fn default_alone(&self) -> Option<Self> {
+        let inner = &self.inner;
+        let alone = Meaning {
+            stores: inner.stores.iter().take(1).cloned().collect(),
+            rules: Vec::new(),
+            bases: inner.bases.clone(),
+            delete_range_over_stores: inner.delete_range_over_stores,
+            files: inner.files.clone(),
+        };
+        // Only expressions can be too large to compile.
+        Self::compile(alone).ok()
+    }
+
     /// With stores that were found to be one etcd cluster: what routes to the second of a pair goes
     /// to the first, and only that appears in answers.
     #[must_use]

@@ -20,7 +20,7 @@ use tonic::body::Body;
 use tower::{Service, util::BoxCloneSyncService};
 use tracing::{debug, warn};
 
-use super::acceptor::Accept;
+use super::{acceptor::Accept, tls::ServerTls};
 
 /// The stack of layers above the services, type erased.
 pub(crate) type Stack = BoxCloneSyncService<Request<Incoming>, Response<Body>, Infallible>;
@@ -47,7 +47,7 @@ impl Default for Limits {
 /// Accepts until `stop` is cancelled, then lets the connections finish their calls.
 pub(crate) async fn serve(
     listener: Box<dyn Accept>,
-    tls: Option<TlsAcceptor>,
+    tls: Option<ServerTls>,
     stack: Stack,
     limits: Limits,
     stop: CancellationToken,
@@ -61,7 +61,8 @@ pub(crate) async fn serve(
         };
         match accepted {
             Ok((connection, place)) => {
-                let (tls, stack, stop) = (tls.clone(), stack.clone(), stop.clone());
+                let tls = tls.as_ref().map(ServerTls::acceptor);
+                let (stack, stop) = (stack.clone(), stop.clone());
                 tracker.spawn(async move {
                     if let Some(connection) = secure(connection, tls, limits.handshake).await {
                         answer(connection, stack, limits, stop).await;

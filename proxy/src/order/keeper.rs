@@ -17,11 +17,15 @@
 mod task;
 mod write;
 
+use std::{collections::BTreeMap, sync::Arc};
+
 use bytes::Bytes;
-use keyloom_ledger::UnifiedRev;
+use keyloom_ledger::{StoreSlot, UnifiedRev};
+use keyloom_store::Store;
+use parking_lot::RwLock;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::failure::Failure;
+use crate::{failure::Failure, world::Member};
 
 pub(crate) use task::{NotWritten, Start, start};
 pub(super) use write::{
@@ -38,6 +42,18 @@ pub(crate) const RESERVED_PREFIX: &[u8] = b"/_keyloom/";
 #[derive(Clone, Debug)]
 pub(crate) struct Keeper {
     requests: mpsc::Sender<Wish>,
+    reached: Reached,
+}
+
+/// How stores are reached now, where that is not as at the start: addresses and credentials change.
+#[derive(Clone, Debug, Default)]
+struct Reached(Arc<RwLock<BTreeMap<StoreSlot, Arc<dyn Store>>>>);
+
+impl Reached {
+    fn now(&self, slot: StoreSlot, at_start: &Arc<dyn Store>) -> Arc<dyn Store> {
+        let reached = self.0.read();
+        Arc::clone(reached.get(&slot).unwrap_or(at_start))
+    }
 }
 
 /// Something that must be written before its caller goes on.
@@ -49,6 +65,19 @@ pub(super) struct Wish {
 }
 
 impl Keeper {
+    /// Reaches stores so from now on; the default store also with a write whose answer was lost.
+    pub(crate) fn reach(&self, members: &[Member]) {
+        let mut reached = self.reached.0.write();
+        for member in members.iter().filter(|member| !member.is_alias) {
+            reached.insert(member.slot, Arc::clone(&member.store));
+        }
+    }
+
+    /// A store as it is reached now.
+    pub(super) fn reached(&self, slot: StoreSlot, at_start: &Arc<dyn Store>) -> Arc<dyn Store> {
+        self.reached.now(slot, at_start)
+    }
+
     /// Records that nothing below `at` is readable any more.
     ///
     /// # Errors

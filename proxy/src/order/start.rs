@@ -27,7 +27,7 @@ use super::{
 use crate::{
     identity::Identity,
     probe::{self, Found},
-    reload::{Accepted, AcceptedError, OpenStores},
+    reload::{Accepted, AcceptedError, OpenStores, hidden_keys},
     world::{Member, World},
 };
 use returning::Returning;
@@ -130,17 +130,27 @@ async fn attempt(begin: Begin) -> Result<Option<Begun>, BeginError> {
         stop,
     } = begin;
     let first = stores.first().cloned().ok_or(BeginError::NoStore)?;
-    let default = probe::until_answered(first).await;
-    if let Some(why) = default.store.refuses_the_ledger() {
-        let name = default.name;
+    // Before it is asked for what it holds: a kine is written to for that.
+    if let Some(why) = probe::until_it_says_whether_it_refuses_the_ledger(&first).await {
+        let name = first.0;
         return Err(BeginError::NoLedger { name, why });
     }
-    if default.records.is_empty()
-        && let Some(found) = alone(&stores, &default).await
-    {
-        return Ok(Some(native(topology, found)));
+    let default = probe::until_answered(first).await;
+    if default.records.is_empty() && stores.len() == 1 {
+        return Ok(Some(native(topology, vec![default])));
     }
-    let taken = term::take(default.store.as_ref(), random.next(), term).await;
+    if default.records.is_empty() {
+        let found = join_all(stores.iter().cloned().map(probe::until_answered)).await;
+        let is_default = |found: &Found| found.cluster_id == default.cluster_id;
+        if found.iter().all(is_default) {
+            return Ok(Some(native(topology, found)));
+        }
+        let (routed, _) = one_store_per_cluster(topology.clone(), found, |_| false);
+        if let Some(alone) = alone_for_now(&routed, &default).await {
+            return Ok(Some(native(alone, vec![default])));
+        }
+    }
+    let taken = term::take(&default.store, random.next(), term).await;
     // Only now nobody else writes: what the stores say from here on is what there is.
     let found = ask_all(stores, taken.at > StoreRev::new(0)).await;
     let served = accepted::served(topology, found, &open).await?;
@@ -198,17 +208,16 @@ async fn attempt(begin: Begin) -> Result<Option<Begun>, BeginError> {
     }))
 }
 
-/// The stores, where all of them are one cluster.
-async fn alone(stores: &[(String, Arc<dyn Store>)], default: &Found) -> Option<Vec<Found>> {
-    if stores.len() == 1 {
-        return Some(vec![default.clone()]);
-    }
-    let asked = stores.iter().cloned().map(probe::until_answered);
-    let found = join_all(asked).await;
-    let one = found
-        .iter()
-        .all(|found| found.cluster_id == default.cluster_id);
-    one.then_some(found)
+/// As long as there is no ledger every key is the default store's. Where the topology would lead
+/// some of those elsewhere, no client would see them any more: then the default store is served as
+/// before, and the file is refused as any other that hides keys.
+async fn alone_for_now(topology: &Topology, default: &Found) -> Option<Topology> {
+    let alone = topology.default_alone()?;
+    let moves = alone.diff(topology);
+    let (both, store) = ((&alone, topology), default.store.as_ref());
+    let hidden = || hidden_keys(both, &moves, &default.name, store);
+    let hidden = probe::until_ok(&default.name, hidden).await;
+    (hidden.count > 0).then_some(alone)
 }
 
 fn native(topology: Topology, found: Vec<Found>) -> Begun {

@@ -20,7 +20,7 @@
 //!     └─────────────────────────────────────────────────────┘
 //! ```
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use keyloom_etcd_api::{
@@ -72,9 +72,9 @@ pub(super) struct Taken {
 }
 
 /// Waits until the term is free and takes it.
-pub(super) async fn take(store: &dyn Store, nonce: u64, term: Term) -> Taken {
+pub(super) async fn take(store: &Arc<dyn Store>, nonce: u64, term: Term) -> Taken {
     loop {
-        let seen = until_free(store, term).await;
+        let seen = until_free(store.as_ref(), term).await;
         if seen.revision == StoreRev::new(0) {
             return Taken {
                 at: seen.revision,
@@ -91,7 +91,7 @@ pub(super) async fn take(store: &dyn Store, nonce: u64, term: Term) -> Taken {
         }
         .encode();
         let message = transaction(&Records::default(), seen.revision, &stamp);
-        match settle(store, message, &stamp, term.renewal()).await {
+        match settle(|| Arc::clone(store), message, &stamp, term.renewal()).await {
             Outcome::Written(at) => {
                 return Taken {
                     at,

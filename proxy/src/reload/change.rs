@@ -88,6 +88,8 @@ pub enum Refusal {
          \"{store}\", so keep that backend"
     )]
     Renamed { store: String, other: String },
+    #[error("store \"{name}\" cannot be the default store: {why}")]
+    NoLedger { name: String, why: &'static str },
     #[error("store \"{name}\" cannot join the ledger: {error}")]
     Join { name: String, error: String },
     #[error(transparent)]
@@ -196,6 +198,7 @@ impl Changer {
         let moved = prepared.moves_keys();
         if world.merged().is_none() {
             if prepared.clusters().len() > 1 {
+                self.check(world, &prepared, &mut Vec::new()).await?;
                 return Err(Refusal::SecondStore);
             }
             self.replace_native(world, prepared);

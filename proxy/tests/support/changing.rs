@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use keyloom_proxy::{Refusal, StartError, Taken};
+use keyloom_proxy::{Refusal, StartError, Taken, WatchOptions};
 use keyloom_store::Store;
 use keyloom_testkit::model::ModelStore;
 
-use super::{Keyloom, Ready, store};
+use super::{Keyloom, Ready, TERM, store};
 
 pub(crate) const DEFAULT: &str =
     "default: {endpoint: 'http://default.invalid:2379'}\ndeleteRangeOverStores: refuse\n";
@@ -67,6 +67,17 @@ impl Stage {
             .iter()
             .map(|spec| Arc::clone(self.ready.0.get(&spec.name).unwrap()));
         Keyloom::among(text, stores.collect(), self.ready.clone()).await
+    }
+
+    /// With other bounds for watches.
+    pub(crate) async fn start_watching(&self, text: &str, watch: WatchOptions) -> Keyloom {
+        let stores = super::topology(text);
+        let stores = stores
+            .stores()
+            .iter()
+            .map(|spec| Arc::clone(self.ready.0.get(&spec.name).unwrap()));
+        let started = Keyloom::with_all(text, stores.collect(), self.ready.clone(), (watch, TERM));
+        started.await.unwrap()
     }
 
     pub(crate) async fn start(&self, text: &str) -> Keyloom {

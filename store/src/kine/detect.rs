@@ -135,10 +135,12 @@ impl Store for Detected {
         .boxed()
     }
 
-    fn refuses_the_ledger(&self) -> Option<&'static str> {
-        match self.inner.kind.get()? {
-            Kind::Etcd => None,
-            Kind::Kine(kine) => kine.refuses_the_ledger(),
+    fn refuses_the_ledger(&self) -> BoxFuture<'static, Result<Option<&'static str>, CallError>> {
+        let inner = Arc::clone(&self.inner);
+        async move {
+            let store = inner.store("it is asked anything").await?;
+            store.refuses_the_ledger().await
         }
+        .boxed()
     }
 }

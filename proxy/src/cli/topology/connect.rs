@@ -3,7 +3,10 @@
 use std::{collections::BTreeMap, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Result;
-use keyloom_store::environment::{OsRandom, TokioDial};
+use keyloom_store::{
+    Store,
+    environment::{OsRandom, TokioDial},
+};
 use keyloom_topology::{Topology, diff};
 use prometheus_client::registry::Registry;
 use tokio::time::timeout;
@@ -42,9 +45,12 @@ pub(super) fn check(topology: &Topology) -> Result<ExitCode> {
         let stores = stores();
         let mut code = ExitCode::SUCCESS;
         let mut seen: BTreeMap<u64, &str> = BTreeMap::new();
-        for spec in topology.stores() {
+        for (index, spec) in topology.stores().iter().enumerate() {
             let found = match stores.open(spec).await {
-                Ok(store) => timeout(PATIENCE, probe::once(&(spec.name.clone(), store))).await,
+                Ok(store) => {
+                    let asked = (spec.name.clone(), store);
+                    timeout(PATIENCE, look(&asked, index == 0)).await
+                }
                 Err(error) => Ok(Err(error)),
             };
             let found = found.unwrap_or_else(|_| Err(format!("no answer within {PATIENCE:?}")));
@@ -71,6 +77,17 @@ pub(super) fn check(topology: &Topology) -> Result<ExitCode> {
         stores.close().await;
         Ok(code)
     })
+}
+
+/// What a store is, unless it is the default store and cannot be.
+async fn look(
+    asked: &(String, Arc<dyn Store>),
+    is_default: bool,
+) -> std::result::Result<probe::Found, String> {
+    if is_default && let Some(why) = probe::refuses_the_ledger(asked).await? {
+        return Err(format!("it cannot be the default store: {why}"));
+    }
+    probe::once(asked).await
 }
 
 /// One line for each store that holds keys that would be hidden; fails where there are such keys.

@@ -2,23 +2,26 @@
 
 use std::{sync::Arc, time::Duration};
 
-use keyloom_ledger::{Mark, Seal, StoreRev, UnifiedRev};
+use keyloom_ledger::{Mark, Seal, StoreRev, StoreSlot, UnifiedRev};
 use keyloom_store::Store;
 use tokio::{
     sync::mpsc,
-    time::{Instant, MissedTickBehavior, interval},
+    time::{Instant, MissedTickBehavior, interval, sleep},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use super::{
-    Keeper, RESERVED_AHEAD, Wish,
+    Keeper, RESERVED_AHEAD, Reached, Wish,
     write::{Outcome, Records, Stamp, settle, transaction},
 };
 use crate::order::{Order, state::Merged, term::Term};
 
 /// Between two writes of the tail, where there is something to write.
 const EVERY: Duration = Duration::from_millis(250);
+
+/// After a write that did not happen.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Wishes that wait for the keeper; a further one waits at the caller.
 const WAITING: usize = 64;
@@ -64,9 +67,11 @@ pub(crate) async fn start(
         nonce,
         term,
     } = start;
+    let reached = Reached::default();
     let mut task = Task {
         order,
         store,
+        reached: reached.clone(),
         mark,
         after,
         nonce,
@@ -82,12 +87,14 @@ pub(crate) async fn start(
     }
     let (requests, inbox) = mpsc::channel(WAITING);
     let running = tokio::spawn(task.run(inbox, stop));
-    Ok((Keeper { requests }, running))
+    Ok((Keeper { requests, reached }, running))
 }
 
 struct Task {
     order: Arc<Order>,
+    /// The default store, as it was reached at the start.
     store: Arc<dyn Store>,
+    reached: Reached,
     mark: Mark,
     after: StoreRev,
     nonce: u64,
@@ -125,7 +132,14 @@ impl Task {
                         let _gone = wish.recorded.send(());
                     }
                 }
-                Err(error) => warn!(%error, "the ledger could not be written; trying again"),
+                Err(error) => {
+                    warn!(%error, "the ledger could not be written; trying again");
+                    // Whoever waits for it asks at once, and so would this.
+                    tokio::select! {
+                        () = stop.cancelled() => break,
+                        () = sleep(PAUSE) => {}
+                    }
+                }
             }
             if merged.stopped().is_some() {
                 return;
@@ -198,9 +212,10 @@ impl Task {
         }
         .encode();
         let message = transaction(&records, self.after, &stamp);
+        let default = || self.reached.now(StoreSlot::DEFAULT, &self.store);
         let sent = Instant::now();
         let patience = self.term.renewal();
-        match settle(self.store.as_ref(), message, &stamp, patience).await {
+        match settle(default, message, &stamp, patience).await {
             Outcome::Written(revision) => {
                 let until = sent + self.term.safe();
                 merged.change(|inner| {

@@ -1,6 +1,6 @@
 //! One own write: its transaction, and finding out what became of it.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use keyloom_etcd_api::{
@@ -183,9 +183,10 @@ pub(in crate::order) fn transaction(records: &Records, after: StoreRev, stamp: &
     .into()
 }
 
-/// Sends the transaction until it is known what became of it; one attempt waits for `patience`.
+/// Sends the transaction until it is known what became of it; one attempt waits for `patience`, and
+/// goes to the store as it is reached then.
 pub(in crate::order) async fn settle(
-    store: &dyn Store,
+    store: impl Fn() -> Arc<dyn Store>,
     message: Bytes,
     stamp: &Bytes,
     patience: Duration,
@@ -199,7 +200,7 @@ pub(in crate::order) async fn settle(
             deadline: Some(Instant::now() + patience),
             idempotent: false,
         };
-        let error = match store.call(call).await {
+        let error = match store().call(call).await {
             Ok(answer) => match read(&answer, stamp) {
                 Some(outcome) => return outcome,
                 None => CallError::Unknown("the answer cannot be read".to_owned()),

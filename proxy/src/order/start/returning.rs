@@ -47,7 +47,12 @@ async fn wait(order: Arc<Order>, keeper: Keeper, absent: Found, slot: StoreSlot)
     let Order::Merged(merged) = &*order else {
         return;
     };
-    let found = probe::until_answered((absent.name, absent.store)).await;
+    let ask = || {
+        let store = keeper.reached(slot, &absent.store);
+        let asked = (absent.name.clone(), store);
+        async move { probe::once(&asked).await }
+    };
+    let found = probe::until_ok(&absent.name, ask).await;
     let known = merged
         .ledger()
         .ledger

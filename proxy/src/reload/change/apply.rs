@@ -101,6 +101,9 @@ impl Changer {
             return Err(Refusal::SecondStore);
         };
         feeds.refollow(&next);
+        if let Some(keeper) = &world.behind.keeper {
+            keeper.reach(&next.members);
+        }
         self.swap(world, next);
         match &world.behind.keeper {
             Some(keeper) => keeper.record().await.map_err(|failure| {

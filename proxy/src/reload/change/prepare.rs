@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    future::Future,
     sync::Arc,
     time::Duration,
 };
@@ -109,8 +110,8 @@ impl Changer {
         topology: Topology,
     ) -> Result<Prepared, Refusal> {
         let mut stores = Vec::new();
-        for spec in topology.stores() {
-            stores.push(self.candidate(world, spec).await?);
+        for (index, spec) in topology.stores().iter().enumerate() {
+            stores.push(self.candidate(world, spec, index == 0).await?);
         }
         let topology = one_store_per_cluster(topology, world, &mut stores)?;
         let reserved = KeyRange::prefix(reserved_prefix());
@@ -129,7 +130,12 @@ impl Changer {
         })
     }
 
-    async fn candidate(&self, world: &World, spec: &StoreSpec) -> Result<Candidate, Refusal> {
+    async fn candidate(
+        &self,
+        world: &World,
+        spec: &StoreSpec,
+        is_default: bool,
+    ) -> Result<Candidate, Refusal> {
         let name = spec.name.clone();
         let opened = self.open.open(spec).await;
         let store = opened.map_err(|error| Refusal::Open {
@@ -148,13 +154,11 @@ impl Changer {
             });
         }
         let asked = (name.clone(), Arc::clone(&store));
-        let found = timeout(PATIENCE, probe::once(&asked)).await;
-        let found = found
-            .unwrap_or_else(|_| Err(format!("no answer within {PATIENCE:?}")))
-            .map_err(|error| Refusal::Unreachable {
-                store: name.clone(),
-                error,
-            })?;
+        let refuses = probe::refuses_the_ledger(&asked);
+        if is_default && let Some(why) = in_time(&name, refuses).await? {
+            return Err(Refusal::NoLedger { name, why });
+        }
+        let found = in_time(&name, probe::once(&asked)).await?;
         let standing = match served {
             Some(member) if member.cluster_id != 0 && member.cluster_id != found.cluster_id => {
                 return Err(Refusal::Stranger {
@@ -175,6 +179,19 @@ impl Changer {
             served: served.cloned(),
         })
     }
+}
+
+/// What a store answers that is not waited for as long as it likes.
+async fn in_time<T>(
+    name: &str,
+    answer: impl Future<Output = Result<T, String>>,
+) -> Result<T, Refusal> {
+    let answer = timeout(PATIENCE, answer).await;
+    let answer = answer.unwrap_or_else(|_| Err(format!("no answer within {PATIENCE:?}")));
+    answer.map_err(|error| Refusal::Unreachable {
+        store: name.to_owned(),
+        error,
+    })
 }
 
 /// A store that is not served now may have been before.

@@ -1,6 +1,9 @@
 //! A real etcd of one member.
 
-use std::{path::Path, process::Command};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use tempfile::TempDir;
 
@@ -26,17 +29,24 @@ impl Version {
 /// A running etcd, alone in its cluster, with an empty folder of its own.
 #[derive(Debug)]
 pub struct Etcd {
-    version: Version,
-    port: u16,
-    peer: u16,
-    /// Its cluster is another one than that of all others.
-    token: String,
+    place: Place,
     process: Process,
     home: TempDir,
 }
 
-/// How often a port may be lost to somebody else.
-const ATTEMPTS: usize = 10;
+/// Where an etcd is, and what it is told.
+#[derive(Clone, Debug)]
+struct Place {
+    version: Version,
+    port: u16,
+    peer: u16,
+    /// Where it says without TLS how it is.
+    health: u16,
+    /// Its cluster is another one than that of all others.
+    token: String,
+    /// The folder of `ca.crt`, `server.crt` and `server.key`, where clients need certificates.
+    tls: Option<PathBuf>,
+}
 
 impl Etcd {
     /// Starts an etcd with an empty store, and waits until it answers.
@@ -50,43 +60,51 @@ impl Etcd {
         all.try_into().expect("as many as were asked for")
     }
 
+    /// Starts an etcd whose clients need a certificate, with the certificates of a folder.
+    pub async fn start_with_tls(version: Version, folder: &Path) -> Self {
+        let home = tempfile::tempdir().expect("a temporary folder");
+        let tls = Some(folder.to_owned());
+        port::started(home, |home| Self::launch(version, tls.clone(), home)).await
+    }
+
     /// Starts an etcd on a data folder that [`Self::copy_data`] made.
     pub async fn start_on(version: Version, home: TempDir) -> Self {
         Self::start_in(version, home).await
     }
 
-    async fn start_in(version: Version, mut home: TempDir) -> Self {
-        for _ in 0..ATTEMPTS {
-            let (port, peer) = (port::free(), port::free());
-            let token = format!("{}-{port}-{peer}", std::process::id());
-            let process = launch(version, port, peer, &token, home.path());
-            let mut etcd = Self {
-                version,
-                port,
-                peer,
-                token,
-                process,
-                home,
-            };
-            if etcd.serves().await {
-                return etcd;
-            }
-            let log = etcd.process.stderr();
-            assert!(log.contains("address already in use"), "etcd ended: {log}");
-            home = etcd.home;
+    async fn start_in(version: Version, home: TempDir) -> Self {
+        port::started(home, |home| Self::launch(version, None, home)).await
+    }
+
+    fn launch(version: Version, tls: Option<PathBuf>, home: TempDir) -> Self {
+        let (port, peer) = (port::free(), port::free());
+        let health = if tls.is_some() { port::free() } else { port };
+        let token = format!("{}-{port}-{peer}", std::process::id());
+        let place = Place {
+            version,
+            port,
+            peer,
+            health,
+            token,
+            tls,
+        };
+        let process = launch(&place, home.path());
+        Self {
+            place,
+            process,
+            home,
         }
-        panic!("every port was lost to somebody else")
     }
 
     /// Waits until it answers; `false` where it ended instead.
     async fn serves(&mut self) -> bool {
-        let url = self.url();
+        let url = format!("http://127.0.0.1:{}/health", self.place.health);
         let this = std::cell::RefCell::new(self);
         poll::eventually("a first answer of etcd", || async {
             if this.borrow_mut().process.ended().is_some() {
                 return Ok(false);
             }
-            match http::get(&format!("{url}/health")).await {
+            match http::get(&url).await {
                 Ok((200, _)) => Ok(true),
                 other => Err(other),
             }
@@ -97,7 +115,7 @@ impl Etcd {
     /// Where clients connect.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        self.place.url()
     }
 
     /// A connection of its own.
@@ -108,7 +126,7 @@ impl Etcd {
 
     #[must_use]
     pub fn version(&self) -> Version {
-        self.version
+        self.place.version
     }
 
     /// Its counters, as they stand now.
@@ -134,13 +152,7 @@ impl Etcd {
     /// Starts it again, at the same address, on the same data.
     pub async fn restart(&mut self) {
         self.kill().await;
-        self.process = launch(
-            self.version,
-            self.port,
-            self.peer,
-            &self.token,
-            self.home.path(),
-        );
+        self.process = launch(&self.place, self.home.path());
         assert!(
             self.serves().await,
             "etcd did not come back: {}",
@@ -153,7 +165,7 @@ impl Etcd {
     pub async fn restart_on(&mut self, home: Option<TempDir>) {
         self.kill().await;
         self.home = home.unwrap_or_else(|| {
-            self.token.push('+');
+            self.place.token.push('+');
             tempfile::tempdir().expect("a temporary folder")
         });
         self.restart().await;
@@ -176,13 +188,34 @@ impl Etcd {
     }
 }
 
-fn launch(version: Version, port: u16, peer: u16, token: &str, home: &Path) -> Process {
-    let program = match version {
+impl port::Started for Etcd {
+    async fn serves(&mut self) -> bool {
+        Self::serves(self).await
+    }
+
+    fn log(&self) -> String {
+        self.process.stderr()
+    }
+
+    fn into_home(self) -> TempDir {
+        self.home
+    }
+}
+
+impl Place {
+    fn url(&self) -> String {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://127.0.0.1:{}", self.port)
+    }
+}
+
+fn launch(place: &Place, home: &Path) -> Process {
+    let program = match place.version {
         Version::V34 => programs::etcd34(),
         Version::V36 => programs::peer("etcd"),
     };
-    let client_url = format!("http://127.0.0.1:{port}");
-    let peer_url = format!("http://127.0.0.1:{peer}");
+    let client_url = place.url();
+    let peer_url = format!("http://127.0.0.1:{}", place.peer);
     let mut command = Command::new(program);
     command
         .arg("--name=only")
@@ -193,7 +226,18 @@ fn launch(version: Version, port: u16, peer: u16, token: &str, home: &Path) -> P
     command.arg(format!("--listen-peer-urls={peer_url}"));
     command.arg(format!("--initial-advertise-peer-urls={peer_url}"));
     command.arg(format!("--initial-cluster=only={peer_url}"));
-    command.arg(format!("--initial-cluster-token={token}"));
+    command.arg(format!("--initial-cluster-token={}", place.token));
+    if let Some(folder) = &place.tls {
+        let file = |name: &str| folder.join(name).display().to_string();
+        command.arg("--client-cert-auth");
+        command.arg(format!("--trusted-ca-file={}", file("ca.crt")));
+        command.arg(format!("--cert-file={}", file("server.crt")));
+        command.arg(format!("--key-file={}", file("server.key")));
+        command.arg(format!(
+            "--listen-metrics-urls=http://127.0.0.1:{}",
+            place.health
+        ));
+    }
     // Nothing here survives the machine, so no write waits for a disk.
     command.arg("--unsafe-no-fsync");
     // A member alone need not wait long before it votes for itself.

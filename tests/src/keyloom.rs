@@ -250,7 +250,7 @@ pub fn write_topology(folder: &Path, text: &str) -> PathBuf {
     file
 }
 
-fn topology_file(folder: &Path) -> PathBuf {
+pub(crate) fn topology_file(folder: &Path) -> PathBuf {
     folder.join("topology.yaml")
 }
 

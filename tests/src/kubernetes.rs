@@ -8,6 +8,7 @@
 //! | [`doorway`] | an address whose owner changes |
 //! | [`measure`] | how fast it is |
 //! | [`work`] | what is done to the cluster, and what must hold of it |
+//! | [`life`] | all of that, in order |
 
 pub mod api;
 pub mod control_plane;
@@ -15,9 +16,11 @@ pub mod doorway;
 pub mod measure;
 pub mod stores;
 pub mod work;
+pub mod life;
 
 pub use api::Api;
 pub use control_plane::{ControlPlane, Settings};
 pub use doorway::Doorway;
+pub use life::live;
 pub use stores::Layout;
 pub use work::Size;

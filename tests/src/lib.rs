@@ -8,6 +8,8 @@
 //! | [`programs`] | where etcd, etcdctl and keyloom are |
 //! | [`process`] | a child that dies with its owner and shows its log when a test fails |
 //! | [`etcd`], [`keyloom`], [`etcdctl`] | the programs |
+//! | [`served`] | a program that keeps its address when it is started again |
+//! | [`tls`], [`page`] | certificates, and the documentation as something that is run |
 //! | [`client`] | calls to an endpoint, independent of Keyloom's own way to stores |
 //! | [`poll`], [`http`], [`metrics`] | waiting for a state, and reading counters |
 //! | [`duel`] | a random program against two endpoints |
@@ -35,10 +37,13 @@ pub mod programs;
 pub mod poll;
 pub mod process;
 pub mod port;
+pub mod tls;
+pub mod page;
 
 pub mod etcd;
 pub mod keyloom;
 pub mod etcdctl;
+pub mod served;
 
 pub mod client;
 pub mod http;
@@ -61,3 +66,4 @@ pub use duel::Duel;
 pub use etcd::{Etcd, Version};
 pub use etcdctl::Etcdctl;
 pub use keyloom::Keyloom;
+pub use served::Served;

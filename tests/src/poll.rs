@@ -13,6 +13,16 @@ pub const LONG: Duration = Duration::from_secs(60);
 pub async fn within<T, E: Debug, F: Future<Output = Result<T, E>>>(
     limit: Duration,
     what: &str,
+    ask: impl FnMut() -> F,
+) -> T {
+    every(PAUSE, limit, what, ask).await
+}
+
+/// [`within`], with so much time between two questions: for what costs something to answer.
+pub async fn every<T, E: Debug, F: Future<Output = Result<T, E>>>(
+    pause: Duration,
+    limit: Duration,
+    what: &str,
     mut ask: impl FnMut() -> F,
 ) -> T {
     let end = Instant::now() + limit;
@@ -20,7 +30,7 @@ pub async fn within<T, E: Debug, F: Future<Output = Result<T, E>>>(
         match ask().await {
             Ok(answer) => return answer,
             Err(why) if Instant::now() > end => panic!("{what}: not within {limit:?}: {why:?}"),
-            Err(_) => sleep(PAUSE).await,
+            Err(_) => sleep(pause).await,
         }
     }
 }

@@ -35,6 +35,14 @@ impl Topology {
         }
     }
 
+    /// The same with another backend at its end.
+    #[must_use]
+    pub fn with(&self, name: &'static str, matcher: Matcher) -> Self {
+        let mut matchers = self.matchers.clone();
+        matchers.push((name, matcher));
+        Self { matchers }
+    }
+
     /// The file, with an endpoint for the default store and for each backend.
     #[must_use]
     pub fn file(&self, endpoints: &[String]) -> String {

@@ -11,7 +11,8 @@
 //! | [`routes`] | do calls go where they must, and nowhere else? |
 //! | [`etcdctl`] | do operators notice? |
 //! | [`bad_topology`], [`bad_requests`] | is what is wrong refused clearly? |
-//! | [`reload`] | and while the topology changes? |
+//! | [`reload`], [`changing_stores`] | and while the topology, or the way to its stores, changes? |
+//! | [`pages`] | do the commands of the documentation do what it says? |
 //! | [`failing_stores`], [`failing_keyloom`] | what is left when a part dies? |
 //! | [`robustness`] | everything at once, for as long as wished |
 //! | [`kills`], [`pauses`], [`hand_over`] | do clients notice when a Keyloom ends, stops or follows another? |
@@ -43,6 +44,8 @@ mod etcdctl;
 
 mod bad_topology;
 mod reload;
+mod changing_stores;
+mod pages;
 mod bad_requests;
 mod failing_stores;
 mod failing_keyloom;

@@ -25,7 +25,7 @@ use keyloom_tests::{
 use tokio::time::timeout;
 
 /// (revision, key, is a deletion)
-type Change = (i64, String, bool);
+pub(crate) type Change = (i64, String, bool);
 
 /// Where the stores are, and which routes there are.
 struct Plan {
@@ -58,7 +58,7 @@ impl Plan {
 }
 
 /// How many changes were taken, and whether the last file was refused.
-async fn status(keyloom: &Keyloom) -> (usize, bool) {
+pub(crate) async fn status(keyloom: &Keyloom) -> (usize, bool) {
     let (_, text) = keyloom.admin("/topology/status").await;
     let changes = text.lines().find_map(|line| line.strip_prefix("changes: "));
     let changes = changes.unwrap_or_else(|| panic!("{text}"));
@@ -73,7 +73,11 @@ async fn refusals(keyloom: &Keyloom) -> usize {
 }
 
 /// Writes keys, reads each back, and deletes it, so that its range may move. Every call must work.
-async fn write(client: Client, prefix: &'static str, stop: Arc<AtomicBool>) -> Vec<Change> {
+pub(crate) async fn write(
+    client: Client,
+    prefix: &'static str,
+    stop: Arc<AtomicBool>,
+) -> Vec<Change> {
     let mut log = Vec::new();
     for number in 0.. {
         if stop.load(Ordering::Relaxed) {
@@ -126,7 +130,7 @@ async fn write(client: Client, prefix: &'static str, stop: Arc<AtomicBool>) -> V
 }
 
 /// Reads a watch of a prefix until it has come to a revision.
-async fn read(client: Client, prefix: &'static str, end: &str) -> Vec<Change> {
+pub(crate) async fn read(client: Client, prefix: &'static str, end: &str) -> Vec<Change> {
     let range = keyloom_etcd_api::KeyRange::prefix(prefix.into());
     let create = WatchCreateRequest {
         range_end: range.range_end(),

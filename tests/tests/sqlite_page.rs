@@ -1,39 +1,16 @@
 //! The commands of `docs/sqlite.md`, one after the other, as somebody would type them.
 
-use std::{env, fs, path::Path, process::Command};
+use std::path::Path;
 
-use keyloom_tests::{Etcd, Keyloom, Version, programs};
+use keyloom_tests::{
+    Etcd, Keyloom, Version,
+    page::{Page, shell},
+};
 
-/// What is between the fences.
-fn commands(page: &str) -> Vec<&str> {
-    let mut inside = false;
-    let mut commands = Vec::new();
-    for line in page.lines() {
-        match line {
-            "```console" => inside = true,
-            "```" => inside = false,
-            line if inside => commands.push(line),
-            _ => {}
-        }
-    }
-    commands
-}
-
-/// Runs a command in a shell that finds the programs by their names.
-fn shell(command: &str, folder: &Path) -> String {
-    let mut path = env::var_os("PATH").unwrap_or_default();
-    for program in [programs::peer("etcdctl"), programs::keyloom()] {
-        let mut longer = program.parent().expect("a folder").as_os_str().to_owned();
-        longer.push(":");
-        longer.push(path);
-        path = longer;
-    }
-    let mut shell = Command::new("sh");
-    shell
-        .args(["-c", command])
-        .current_dir(folder)
-        .env("PATH", path);
-    let output = shell.output().expect("every system has a shell");
+/// Runs a command that must succeed, and gives back what it printed.
+fn run(command: &str, folder: &Path) -> String {
+    let output = shell(command, folder).output();
+    let output = output.expect("every system has a shell");
     let complaint = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command}: {complaint}");
     String::from_utf8_lossy(&output.stdout).into_owned()
@@ -41,8 +18,7 @@ fn shell(command: &str, folder: &Path) -> String {
 
 #[tokio::test]
 async fn every_command_of_the_page_does_what_it_says() {
-    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/sqlite.md");
-    let page = fs::read_to_string(page).expect("the page");
+    let page = Page::read("sqlite.md");
     let etcds = Etcd::start_all([Version::V36; 2]).await;
     etcds[0]
         .client()
@@ -53,7 +29,7 @@ async fn every_command_of_the_page_does_what_it_says() {
     let mut keyloom: Option<Keyloom> = None;
     let mut home = Some(home);
     let mut printed = Vec::new();
-    for line in commands(&page) {
+    for line in page.blocks("console").into_iter().flat_map(str::lines) {
         if line == "# with Keyloom stopped" {
             let running = keyloom.as_mut().expect("it was started");
             assert!(running.terminate().await.success());
@@ -82,7 +58,7 @@ async fn every_command_of_the_page_does_what_it_says() {
         if let Some(keyloom) = &keyloom {
             command = command.replace("http://127.0.0.1:2379", keyloom.url());
         }
-        printed.push(shell(&command, &folder));
+        printed.push(run(&command, &folder));
     }
     let copied = etcds[1].client().get("/registry/pods/default/old").await;
     assert_eq!(copied.expect("the key").value, "from the etcd");

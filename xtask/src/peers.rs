@@ -32,7 +32,7 @@ pub(crate) const NAMES: [&str; 7] = [
 ];
 
 /// A peer built from the Go module.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Source {
     name: &'static str,
     package: &'static str,
@@ -94,50 +94,56 @@ const STORES: Module = Module {
 const VERSION: Option<&str> = Some("k8s.io/component-base/version.gitVersion");
 
 /// The newest Kubernetes. Its apiserver has a `main` of ours, which says why.
-const KUBERNETES: Module = Module {
-    name: "kubernetes",
-    folder: "tests/peers/kubernetes",
-    cgo: false,
-    sources: &[
+const KUBERNETES: Module = kubernetes_of(
+    "kubernetes",
+    "tests/peers/kubernetes",
+    &[
         program("kube-apiserver", "./apiserver", "--version"),
-        program(
-            "kube-controller-manager",
-            "k8s.io/kubernetes/cmd/kube-controller-manager",
-            "--version",
-        ),
-        program(
-            "kubectl",
-            "k8s.io/kubernetes/cmd/kubectl",
-            "version --client",
-        ),
+        CONTROLLERS,
+        KUBECTL,
     ],
-    linker: "-s -w",
-};
+);
 
 /// One whose client of etcd is older, and asks differently.
-const KUBERNETES_OLD: Module = Module {
-    name: "kubernetes-old",
-    folder: "tests/peers/kubernetes-old",
-    cgo: false,
-    sources: &[
+const KUBERNETES_OLD: Module = kubernetes_of(
+    "kubernetes-old",
+    "tests/peers/kubernetes-old",
+    &[
         program(
             "kube-apiserver",
             "k8s.io/kubernetes/cmd/kube-apiserver",
             "--version",
         ),
-        program(
-            "kube-controller-manager",
-            "k8s.io/kubernetes/cmd/kube-controller-manager",
-            "--version",
-        ),
-        program(
-            "kubectl",
-            "k8s.io/kubernetes/cmd/kubectl",
-            "version --client",
-        ),
+        CONTROLLERS,
+        KUBECTL,
     ],
-    linker: "-s -w",
-};
+);
+
+const CONTROLLERS: Source = program(
+    "kube-controller-manager",
+    "k8s.io/kubernetes/cmd/kube-controller-manager",
+    "--version",
+);
+
+const KUBECTL: Source = program(
+    "kubectl",
+    "k8s.io/kubernetes/cmd/kubectl",
+    "version --client",
+);
+
+const fn kubernetes_of(
+    name: &'static str,
+    folder: &'static str,
+    sources: &'static [Source],
+) -> Module {
+    Module {
+        name,
+        folder,
+        cgo: false,
+        sources,
+        linker: "-s -w",
+    }
+}
 
 const fn program(name: &'static str, package: &'static str, version: &'static str) -> Source {
     Source {

@@ -254,7 +254,7 @@ impl Api {
     }
 }
 
-fn name_and_version(object: &Value) -> (String, u64) {
+pub(crate) fn name_and_version(object: &Value) -> (String, u64) {
     let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default();
     let version = text("resourceVersion").parse().expect("a version");
     (format!("{}/{}", text("namespace"), text("name")), version)

@@ -1,11 +1,6 @@
 //! The programs of a control plane, each with a folder and ports of its own.
 
-use std::{
-    fs,
-    path::Path,
-    process::{Command, Stdio},
-    time::Duration,
-};
+use std::{fs, path::Path, process::Command, time::Duration};
 
 use tempfile::TempDir;
 
@@ -22,11 +17,27 @@ const TOKEN: &str = "the-token-of-the-test";
 pub struct Settings {
     /// Where its etcd is.
     pub etcd: String,
+    /// What else it is told of it.
+    pub etcd_flags: Vec<String>,
     /// Whether it is the older Kubernetes.
     pub old: bool,
     pub watch_cache: bool,
     /// Between two of its own comparisons of its cache with the store; `None` is its own choice.
     pub check_period: Option<Duration>,
+}
+
+impl Settings {
+    /// The newest Kubernetes, whose apiserver compares its cache with the store at its own pace.
+    #[must_use]
+    pub fn on(etcd: &str) -> Self {
+        Self {
+            etcd: etcd.to_owned(),
+            etcd_flags: Vec::new(),
+            old: false,
+            watch_cache: true,
+            check_period: None,
+        }
+    }
 }
 
 /// A running kube-apiserver, and what goes with it.
@@ -81,7 +92,8 @@ impl ControlPlane {
     pub async fn ready(&mut self) {
         let api = self.api.clone();
         let this = std::cell::RefCell::new(&mut *self);
-        poll::within(START, "a kube-apiserver that is ready", || async {
+        let pause = Duration::from_millis(100);
+        poll::every(pause, START, "a kube-apiserver that is ready", || async {
             if let Some(status) = this.borrow_mut().apiserver.ended() {
                 panic!("kube-apiserver ended: {status}");
             }
@@ -113,8 +125,7 @@ impl ControlPlane {
     }
 
     /// Runs kubectl, which must succeed, and gives back what it printed.
-    #[must_use]
-    pub fn kubectl(&self, arguments: &[&str], input: &str) -> String {
+    pub async fn kubectl(&self, arguments: &[&str], input: &str) -> String {
         let program = programs::kubernetes(self.settings.old, "kubectl");
         let file = self.home.path().join("input.yaml");
         fs::write(&file, input).expect("the folder is the test's own");
@@ -122,10 +133,12 @@ impl ControlPlane {
         command
             .arg(format!("--kubeconfig={}", self.kubeconfig()))
             .args(arguments)
-            .stdin(fs::File::open(&file).map_or_else(|_| Stdio::null(), Stdio::from));
+            .stdin(fs::File::open(&file).expect("it was written just now"));
         // Nothing of it is kept in the home of who runs the test.
         command.env("HOME", self.home.path());
-        let output = command.output().expect("kubectl starts");
+        // It may talk to what runs in this very program.
+        let output = tokio::task::spawn_blocking(move || command.output()).await;
+        let output = output.expect("no panic").expect("kubectl starts");
         let complaint = String::from_utf8_lossy(&output.stderr);
         assert!(
             output.status.success(),
@@ -146,7 +159,8 @@ impl ControlPlane {
 
     /// Moves it to another etcd endpoint, as an operator does: it is stopped and started again.
     pub async fn move_to(&mut self, etcd: &str) {
-        self.apiserver.terminate().await;
+        // An end in good order takes a minute where its etcd is gone already.
+        self.apiserver.kill().await;
         etcd.clone_into(&mut self.settings.etcd);
         self.apiserver = launch(&self.settings, self.port, self.home.path());
         self.ready().await;
@@ -177,6 +191,7 @@ fn launch(settings: &Settings, port: u16, home: &Path) -> Process {
     let file = |name: &str| home.join(name).display().to_string();
     command
         .arg(format!("--etcd-servers={}", settings.etcd))
+        .args(&settings.etcd_flags)
         .arg(format!("--secure-port={port}"))
         .args([
             "--bind-address=127.0.0.1",

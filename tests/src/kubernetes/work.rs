@@ -9,9 +9,9 @@ use futures_util::{StreamExt as _, stream};
 use serde_json::{Value, json};
 
 use super::{
-    Api, ControlPlane, Layout,
-    api::{LISTED, Seen, Watching},
-    stores::{MOVED, SPLIT},
+    Api, Layout,
+    api::{LISTED, Seen, Watching, name_and_version},
+    stores::{LATE, MOVED, SPLIT},
 };
 use crate::{metrics::Metrics, poll};
 
@@ -20,6 +20,9 @@ pub const NAMESPACES: [&str; 2] = ["tenant-a", "tenant-b"];
 
 /// How many calls are under way.
 const AT_ONCE: usize = 6;
+
+/// Between two questions to an apiserver, which has other things to do.
+const BETWEEN: Duration = Duration::from_millis(500);
 
 /// How long controllers may take on a loaded machine.
 const CONTROLLERS: Duration = Duration::from_secs(300);
@@ -88,7 +91,7 @@ impl Kind {
         format!("{root}/namespaces/{namespace}/{resource}")
     }
 
-    fn object(self, name: &str, round: usize) -> Value {
+    pub(crate) fn object(self, name: &str, round: usize) -> Value {
         let version = match self.group {
             "" => self.version.to_owned(),
             group => format!("{group}/{}", self.version),
@@ -106,11 +109,16 @@ impl Kind {
     }
 }
 
+/// Makes a namespace.
+pub async fn create_namespace(api: &Api, name: &str) {
+    let namespace = json!({"metadata": {"name": name}});
+    api.create("/api/v1/namespaces", &namespace).await;
+}
+
 /// Makes the namespaces and the custom resource, and waits until it is served.
 pub async fn prepare(api: &Api) {
     for name in NAMESPACES {
-        let namespace = json!({"metadata": {"name": name}});
-        api.create("/api/v1/namespaces", &namespace).await;
+        create_namespace(api, name).await;
     }
     let schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
     let version = json!({"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": schema}});
@@ -183,15 +191,7 @@ pub async fn listed(api: &Api, kind: Kind, size: Size) -> BTreeMap<String, u64> 
         count,
         "an object of {kind:?} is on two pages"
     );
-    let of_ours = |namespace: &str| {
-        let ours = objects.keys().filter(|name| {
-            let own = name
-                .strip_prefix(namespace)
-                .and_then(|rest| rest.strip_prefix("/o"));
-            own.is_some_and(|number| number.parse::<usize>().is_ok())
-        });
-        ours.count()
-    };
+    let of_ours = |namespace: &str| objects.keys().filter(|name| is_in(namespace, name)).count();
     for namespace in NAMESPACES {
         assert_eq!(of_ours(namespace), size.objects, "{kind:?} in {namespace}");
     }
@@ -239,12 +239,16 @@ pub async fn check_watches(api: &Api, watches: &[Watching], size: Size) {
 }
 
 fn ours(name: &str) -> bool {
-    NAMESPACES.iter().any(|namespace| {
-        let own = name
-            .strip_prefix(namespace)
-            .and_then(|rest| rest.strip_prefix("/o"));
-        own.is_some_and(|number| number.parse::<usize>().is_ok())
-    })
+    let mut namespaces = NAMESPACES.iter().chain([&LATE]);
+    namespaces.any(|namespace| is_in(namespace, name))
+}
+
+/// Whether it is one of the numbered objects of a namespace.
+fn is_in(namespace: &str, name: &str) -> bool {
+    let own = name
+        .strip_prefix(namespace)
+        .and_then(|rest| rest.strip_prefix("/o"));
+    own.is_some_and(|number| number.parse::<usize>().is_ok())
 }
 
 fn last_of(seen: &[Seen]) -> BTreeMap<String, u64> {
@@ -287,8 +291,7 @@ pub async fn collect_garbage(api: &Api) {
 /// A namespace is deleted, with all that is in it, and nothing of another.
 pub async fn delete_namespace(api: &Api) {
     let name = "short-lived";
-    let namespace = json!({"metadata": {"name": name}});
-    api.create("/api/v1/namespaces", &namespace).await;
+    create_namespace(api, name).await;
     for kind in KINDS {
         for number in 0..3 {
             let object = kind.object(&format!("s{number}"), 0);
@@ -307,12 +310,17 @@ pub async fn delete_namespace(api: &Api) {
 }
 
 async fn gone(api: &Api, path: &str) {
-    poll::within(CONTROLLERS, &format!("the end of {path}"), || async {
-        match api.text(path).await {
-            Ok((404, _)) => Ok(()),
-            other => Err(other),
-        }
-    })
+    poll::every(
+        BETWEEN,
+        CONTROLLERS,
+        &format!("the end of {path}"),
+        || async {
+            match api.text(path).await {
+                Ok((404, _)) => Ok(()),
+                other => Err(other),
+            }
+        },
+    )
     .await;
 }
 
@@ -327,6 +335,31 @@ async fn checks(api: &Api, status: &str, (group, resource): (&str, &str)) -> f64
     ];
     let labels: Vec<_> = labels.iter().map(String::as_str).collect();
     Metrics::parse(&text).sum("apiserver_storage_consistency_checks_total", &labels)
+}
+
+/// What an apiserver has in its cache of a kind, without asking the store.
+pub async fn cached(api: &Api, kind: Kind) -> BTreeMap<String, u64> {
+    let path = format!("{}?resourceVersion=0", kind.everywhere());
+    let list = api.get(&path).await;
+    let items = list["items"].as_array().expect("items");
+    items.iter().map(name_and_version).collect()
+}
+
+/// The cache of one apiserver comes to what another reads from the store.
+pub async fn cache_agrees(api: &Api, uncached: &Api, size: Size) {
+    for kind in KINDS {
+        let what = format!("a cache of {kind:?} that is as the store");
+        poll::every(BETWEEN, poll::LONG, &what, || async {
+            let stored = listed(uncached, kind, size).await;
+            let cached = cached(api, kind).await;
+            if cached == stored {
+                Ok(())
+            } else {
+                Err((cached.len(), stored.len()))
+            }
+        })
+        .await;
+    }
 }
 
 /// How often the apiserver had to list a resource to fill its cache.
@@ -347,7 +380,7 @@ pub async fn check_consistency(api: &Api, size: Size) {
     }
     for (resource, (success, errors)) in resources.iter().zip(&before) {
         let what = format!("{} comparisons of {resource:?}", size.checks);
-        poll::within(size.patience, &what, || async {
+        poll::every(BETWEEN, size.patience, &what, || async {
             let now = checks(api, "success", *resource).await;
             let enough = now - success >= f64::from(size.checks);
             if enough { Ok(()) } else { Err((*success, now)) }
@@ -399,45 +432,4 @@ pub async fn check_places(api: &Api, layout: &Layout, size: Size) {
     if let Some(value) = layout.value(store, &secret) {
         assert!(value.starts_with("k8s:enc:aescbc:v1:"), "{value}");
     }
-}
-
-/// Everything, in order: the whole story of one cluster.
-pub async fn live(layout: &mut Layout, plane: &mut ControlPlane, size: Size) {
-    let api = plane.api.clone();
-    prepare(&api).await;
-    plane.run_controllers();
-    let watches = watch_all(&api).await;
-    create(&api, size).await;
-    {
-        // Keyloom dies while objects are changed, and again, and then its neighbour.
-        let changes = apply(&api, size, 1);
-        let crashes = async {
-            layout.keyloom.crash().await;
-            if let Some(second) = &mut layout.second {
-                second.crash().await;
-            }
-        };
-        tokio::join!(changes, crashes);
-    }
-    layout.settled().await;
-    apply(&api, size, 2).await;
-    check_watches(&api, &watches, size).await;
-    collect_garbage(&api).await;
-    delete_namespace(&api).await;
-    let uncached = super::Settings {
-        watch_cache: false,
-        ..plane.settings().clone()
-    };
-    let mut second = plane.beside(uncached).await;
-    same(&api, &second.api, size).await;
-    second.check();
-    drop(second);
-    if plane.settings().old {
-        // It does not compare by itself.
-        check_watches(&api, &watches, size).await;
-    } else {
-        check_consistency(&api, size).await;
-    }
-    check_places(&api, layout, size).await;
-    plane.check();
 }

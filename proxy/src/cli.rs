@@ -3,6 +3,7 @@
 mod serve;
 mod topology;
 mod transfer;
+mod work;
 
 use std::{
     io::{self, Write as _},

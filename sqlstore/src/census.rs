@@ -7,13 +7,16 @@
 //! the keys that came or went in between: the last of them are remembered, older ones are read
 //! from the history.
 //!
+//! The counts are kept in the database too, written together with the changes that they count, so
+//! that opening reads one row for each block and not one for each key.
+//!
 //! Invariants:
 //! 1. `blocks` is in the order of `from`; the first begins at the empty key; each ends where the
 //!    next begins.
 //! 2. The counts are those after the change at `place`. The writer moves both in one step.
 //! 3. `moves` has every key that came or went after `moves_after`, in the order of places.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use keyloom_etcd_api::KeyRange;
@@ -24,8 +27,11 @@ use crate::session::{At, Marks, Place, Session, Sql, Values};
 /// How many keys a new block has.
 const BLOCK: usize = 512;
 
-/// A block that has grown past this is cut in two.
+/// A block that has grown past this is cut.
 const LARGEST: i64 = 1024;
+
+/// One that has shrunk to less goes into the one before it, where there is room.
+const SMALLEST: i64 = 64;
 
 /// With more changes in between it is cheaper to look at the keys.
 const FAR: i64 = 50_000;
@@ -55,6 +61,9 @@ pub(crate) struct Move {
     pub(crate) key: Bytes,
     pub(crate) difference: i64,
 }
+
+/// A block as it will be: where it begins, and its keys; `None` where it will not be.
+pub(crate) type BlockChange = (Bytes, Option<i64>);
 
 /// The counts of the newest state.
 #[derive(Debug)]
@@ -101,6 +110,26 @@ impl Blocks {
         }
     }
 
+    /// The block of a key.
+    fn at(&self, key: &[u8]) -> usize {
+        let behind = self.blocks.partition_point(|block| block.from[..] <= *key);
+        behind.saturating_sub(1)
+    }
+
+    fn set(&mut self, from: Bytes, count: Option<i64>) {
+        let at = self.blocks.binary_search_by(|block| block.from.cmp(&from));
+        match (at, count) {
+            (Ok(at), Some(count)) => {
+                if let Some(block) = self.blocks.get_mut(at) {
+                    block.count = count;
+                }
+            }
+            (Ok(at), None) => drop(self.blocks.remove(at)),
+            (Err(at), Some(count)) => self.blocks.insert(at, Block { from, count }),
+            (Err(_), None) => {}
+        }
+    }
+
     fn remember(&mut self, step: Move) {
         if self.moves.len() == REMEMBERED
             && let Some(forgotten) = self.moves.pop_front()
@@ -130,6 +159,21 @@ impl Blocks {
 }
 
 impl Census {
+    /// Takes over what is kept: the keys of each block.
+    pub(crate) fn restore(&self, marks: &Marks, kept: Vec<(Bytes, i64)>) {
+        let block = |(from, count)| Block { from, count };
+        let blocks = kept.into_iter().map(block).collect();
+        let place = Place(marks.next_place.0 - 1);
+        *self.state.write() = Blocks::new(place, marks.revision, blocks);
+    }
+
+    /// Every block, as it would be kept.
+    pub(crate) fn blocks(&self) -> Vec<BlockChange> {
+        let state = self.state.read();
+        let block = |block: &Block| (block.from.clone(), Some(block.count));
+        state.blocks.iter().map(block).collect()
+    }
+
     /// Counts anew. `keys` gives every living key in order to what it is called with.
     pub(crate) fn rebuild(
         &self,
@@ -162,66 +206,45 @@ impl Census {
         Ok(())
     }
 
-    /// Follows a commit: which keys came and went. Says whether a block has grown too large.
-    pub(crate) fn follow(&self, marks: &Marks, moves: impl Iterator<Item = Move>) -> bool {
+    /// What keys that come and go will make of the blocks. `scan` gives the keys of a range as they
+    /// will be, to cut blocks that have grown too large.
+    pub(crate) fn plan<'m>(
+        &self,
+        moves: impl Iterator<Item = (&'m [u8], i64)>,
+        scan: impl FnMut(&KeyRange) -> Sql<Vec<Bytes>>,
+    ) -> Sql<Vec<BlockChange>> {
+        let state = self.state.read();
+        let mut counts = BTreeMap::new();
+        for (key, difference) in moves {
+            let at = state.at(key);
+            let Some(block) = state.blocks.get(at) else {
+                continue;
+            };
+            *counts.entry(at).or_insert(block.count) += difference;
+        }
+        Plan {
+            state: &state,
+            counts,
+        }
+        .changes(scan)
+    }
+
+    /// Follows a commit: what was planned, and which keys came and went.
+    pub(crate) fn follow(
+        &self,
+        marks: &Marks,
+        planned: Vec<BlockChange>,
+        moves: impl Iterator<Item = Move>,
+    ) {
         let mut state = self.state.write();
-        let (mut emptied, mut overgrown) = (false, false);
+        for (from, count) in planned {
+            state.set(from, count);
+        }
         for step in moves {
-            let at = state.blocks.partition_point(|block| block.from <= step.key);
-            if let Some(block) = state.blocks.get_mut(at.saturating_sub(1)) {
-                block.count += step.difference;
-                emptied |= block.count == 0;
-                overgrown |= block.count > LARGEST;
-            }
             state.remember(step);
         }
         state.place = Place(marks.next_place.0 - 1);
         state.revision = marks.revision;
-        if emptied {
-            // The first block stays: every key must find one.
-            let mut first = true;
-            state
-                .blocks
-                .retain(|block| std::mem::take(&mut first) || block.count > 0);
-        }
-        overgrown
-    }
-
-    /// A block that has grown too large.
-    pub(crate) fn overgrown(&self) -> Option<KeyRange> {
-        let state = self.state.read();
-        let at = state
-            .blocks
-            .iter()
-            .position(|block| block.count > LARGEST)?;
-        let start = state.blocks.get(at)?.from.clone();
-        let end = state.blocks.get(at + 1).map(|next| next.from.clone());
-        Some(KeyRange { start, end })
-    }
-
-    /// Cuts the block that begins at `from` into blocks of the usual size.
-    pub(crate) fn cut(&self, from: &[u8], keys: &[Bytes]) {
-        let mut state = self.state.write();
-        let Some(at) = state
-            .blocks
-            .iter()
-            .position(|block| block.from[..] == *from)
-        else {
-            return;
-        };
-        let parts = keys.chunks(BLOCK).enumerate().filter_map(|(part, keys)| {
-            let from = if part == 0 {
-                Bytes::copy_from_slice(from)
-            } else {
-                keys.first()?.clone()
-            };
-            Some(Block {
-                from,
-                count: i64::try_from(keys.len()).ok()?,
-            })
-        });
-        let parts: Vec<_> = parts.collect();
-        state.blocks.splice(at..=at, parts);
     }
 
     pub(crate) fn total(&self) -> i64 {
@@ -265,6 +288,65 @@ impl Census {
             count: whole.iter().map(|block| block.count).sum(),
         })
     }
+}
+
+/// How many keys some blocks will have.
+struct Plan<'s> {
+    state: &'s Blocks,
+    counts: BTreeMap<usize, i64>,
+}
+
+impl Plan<'_> {
+    fn changes(
+        mut self,
+        mut scan: impl FnMut(&KeyRange) -> Sql<Vec<Bytes>>,
+    ) -> Sql<Vec<BlockChange>> {
+        let mut changes = Vec::new();
+        // From the end: a block that goes into the one before it is looked at before that one.
+        while let Some((at, count)) = self.counts.pop_last() {
+            let Some(block) = self.state.blocks.get(at) else {
+                continue;
+            };
+            if self.goes_into_the_one_before(at, count) {
+                changes.push((block.from.clone(), None));
+            } else if count > LARGEST {
+                let next = self.state.blocks.get(at + 1);
+                let range = KeyRange {
+                    start: block.from.clone(),
+                    end: next.map(|next| next.from.clone()),
+                };
+                changes.extend(parts(&block.from, &scan(&range)?));
+            } else {
+                changes.push((block.from.clone(), Some(count)));
+            }
+        }
+        Ok(changes)
+    }
+
+    /// Where it does, that one is counted.
+    fn goes_into_the_one_before(&mut self, at: usize, count: i64) -> bool {
+        let Some((before, block)) = at
+            .checked_sub(1)
+            .and_then(|before| Some((before, self.state.blocks.get(before)?)))
+        else {
+            return false;
+        };
+        let in_it = self.counts.get(&before).copied().unwrap_or(block.count);
+        let goes = count == 0 || (count < SMALLEST && in_it + count <= LARGEST / 2);
+        if goes && count > 0 {
+            self.counts.insert(before, in_it + count);
+        }
+        goes
+    }
+}
+
+/// What a block of these keys is cut into.
+fn parts(from: &Bytes, keys: &[Bytes]) -> Vec<BlockChange> {
+    let part = |(number, keys): (usize, &[Bytes])| {
+        let from = if number == 0 { from } else { keys.first()? };
+        Some((from.clone(), i64::try_from(keys.len()).ok()))
+    };
+    keys.chunks(BLOCK).enumerate().filter_map(part).collect()
 }
 
 impl Glance {

@@ -148,6 +148,12 @@ pub enum OpenError {
         /// What to do about it.
         hint: &'static str,
     },
+    /// An import was not finished.
+    #[error("{origin} is an import that was not finished: remove it and begin the import again")]
+    Unfinished {
+        /// Which.
+        origin: Origin,
+    },
     /// It stands below what its clients were told.
     #[error(
         "{origin} is at revision {found}, but {noted} was given out, as {file} says: it is an older \

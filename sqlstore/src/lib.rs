@@ -11,6 +11,12 @@
 //! | `dialect` | what stands behind the seam: SQLite |
 //! | `lock`, `given_out` | files beside a database: who owns it, and how far it got |
 //! | [`Importer`] | a new database from the contents of another store |
+//!
+//! Another dialect (PostgreSQL, MySQL) is another implementation of `session::Session`, the whole
+//! of what the core asks of a database, and of what [`SqliteStore`] does to open and close one.
+//! Nothing else knows SQL: `engine`, `kv`, `lease`, `watch`, `writer`, `readers`, `feed` and
+//! `census` are generic over the session. What such a database needs and a file does not is the
+//! right to be the one writer: in the place of `lock` and `given_out`, which are about files.
 
 mod store;
 

@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use tokio::time::Duration;
 
-/// When SQLite waits for the disk.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// When SQLite waits for the disk; in the order of what is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Synchronous {
     /// Never. A crash of the machine may corrupt the file.
     Off,

@@ -1,12 +1,20 @@
 //! What the core asks of a database: the seam between etcd's semantics and a dialect of SQL.
 //!
-//! Two tables and two counters carry everything:
+//! Two tables and a row of marks carry everything:
 //!
 //! ```text
 //! history  place (the order of changes) -> revision, key, value, ...   one row per change
 //! current  key -> place of its last change, revisions, version, lease   one row per living key
 //! marks    revision, next place, compacted revision, swept place        one row
 //! ```
+//!
+//! Beside them leases, and counts of `current`, so that nobody has to read all of it.
+//!
+//! What a dialect needs: transactions that see one state, bytes in the order of their values as
+//! keys, an upsert. What only some have stays behind the seam, and is named here by what it is
+//! for: a commit that need not wait for the disk ([`Survives::WithTheNext`], which may be as
+//! [`Survives::Power`]), space that is given back by and by, what is to be done between writes
+//! (each of which may do nothing).
 //!
 //! Invariants:
 //! 1. Places and revisions are given out by the one writer and are committed together with what
@@ -16,11 +24,16 @@
 //!    it. (A put and then a delete without an end is the one way to two of them.)
 //! 4. `current` holds exactly the keys whose last change in `history` is not a deletion.
 //! 5. At or above the compacted revision no change that a reader can see is missing.
+//! 6. Counts that are kept are written by the transaction that changes what they count.
 
 use bytes::Bytes;
 use keyloom_etcd_api::{KeyRange, mvccpb::KeyValue};
 
-use crate::error::SqlFault;
+use crate::{
+    census::BlockChange,
+    error::SqlFault,
+    usage::{ClassChange, Usage},
+};
 
 pub(crate) type Sql<T> = Result<T, SqlFault>;
 
@@ -112,6 +125,42 @@ pub(crate) enum Values {
     Leave,
 }
 
+/// How many living keys there are, and what they take.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    /// By blocks of the key space, in order; the first begins at the empty key.
+    pub(crate) blocks: Vec<(Bytes, i64)>,
+    /// By classes of keys.
+    pub(crate) classes: Vec<(Bytes, Usage)>,
+}
+
+/// What becomes of counts; `None` where one will not be.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct CountChanges {
+    pub(crate) blocks: Vec<BlockChange>,
+    pub(crate) classes: Vec<ClassChange>,
+}
+
+/// What a commit promises.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Survives {
+    /// A loss of power does not take it.
+    Power,
+    /// It is there for every reader, and a loss of power takes it only if it takes nothing
+    /// before it; the next commit that survives a loss of power keeps it too. Nobody waits for
+    /// the disk.
+    WithTheNext,
+}
+
+/// How much of the disk the next transactions may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Room {
+    /// What was allowed to the database.
+    Quota,
+    /// A little more: a deletion, and what sweeps behind one, takes room before it makes some.
+    Reserve,
+}
+
 /// A lease as it is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LeaseRow {
@@ -140,9 +189,11 @@ pub(crate) trait Session: Send + 'static {
     /// Begins a transaction that sees one state from now on: every commit that was acknowledged
     /// is in it.
     fn begin_read(&mut self) -> Sql<()>;
+    /// Says how much room the transactions from now on have. Outside of them.
+    fn allow(&mut self, room: Room) -> Sql<()>;
     /// Begins the transaction that may write. Only the writer's session does.
-    fn begin_write(&mut self) -> Sql<()>;
-    /// Once this returns, what was written survives a loss of power. An error leaves open
+    fn begin_write(&mut self, survives: Survives) -> Sql<()>;
+    /// Once this returns, what was written survives what was asked for. An error leaves open
     /// whether it does.
     fn commit(&mut self) -> Sql<()>;
     /// How many pages the last commit wrote, as far as is known.
@@ -152,6 +203,12 @@ pub(crate) trait Session: Send + 'static {
 
     fn marks(&mut self) -> Sql<Marks>;
     fn set_marks(&mut self, marks: &Marks) -> Sql<()>;
+
+    /// The counts that are kept; `None` where they are not those of the newest change: what wrote
+    /// it kept none.
+    fn counts(&mut self) -> Sql<Option<Counts>>;
+    /// Keeps counts that are those of the newest change by the marks. `anew` forgets all others.
+    fn set_counts(&mut self, changes: &CountChanges, anew: bool) -> Sql<()>;
 
     /// A living key as it is now.
     fn entry(&mut self, key: &[u8]) -> Sql<Option<Entry>>;
@@ -193,9 +250,10 @@ pub(crate) trait Session: Send + 'static {
     fn leased_keys(&mut self, id: i64) -> Sql<Vec<Bytes>>;
 
     fn space(&mut self) -> Sql<Space>;
-    /// Gives so many pages of the unused space back to the system, and commits; whether more is
-    /// left that is worth it. Outside of transactions.
+    /// Gives so many pages of the unused space back to the system, and commits, as a
+    /// [`Survives::WithTheNext`]; whether more is left that is worth it. Outside of transactions.
     fn give_back_space(&mut self, all: bool, pages: i64) -> Sql<bool>;
-    /// Does what the database needs between two transactions of the writer. Bounded.
+    /// Does what the database needs between two transactions of the writer. Bounded: what takes
+    /// long is done elsewhere.
     fn between_writes(&mut self) -> Sql<()>;
 }

@@ -33,6 +33,8 @@ statements! {
     ScanHistory => "scan_history",
     CountCurrent => "count_current",
     Sizes => "sizes",
+    Counts => "counts",
+    SetCounts => "set_counts",
     Changes => "changes",
     PlaceAt => "place_at",
     Append => "append",
@@ -47,6 +49,9 @@ statements! {
     Space => "space",
     GiveBackSpace => "give_back_space",
     Checkpoint => "checkpoint",
+    SyncFile => "sync_file",
+    Synchronous => "synchronous",
+    Allow => "allow",
     Import => "import",
 }
 

@@ -10,7 +10,10 @@ use keyloom_store::{
     environment::{OsRandom, Random},
 };
 use parking_lot::Mutex;
-use tokio::sync::mpsc;
+use tokio::{
+    runtime::{Builder, Runtime},
+    sync::mpsc,
+};
 
 use crate::{
     census::Census,
@@ -210,13 +213,24 @@ pub(crate) fn make_folder(options: &SqliteOptions, origin: &Origin) -> Result<()
     })
 }
 
+/// What the writer waits with for the next request where it is not to wait for long. Not the
+/// program's own runtime: that may end before the writer.
+fn pauses(shared: &Shared) -> Result<Runtime, OpenError> {
+    let runtime = Builder::new_current_thread().enable_time().build();
+    runtime.map_err(|why| OpenError::Thread {
+        origin: shared.origin.as_ref().clone(),
+        why,
+    })
+}
+
 fn start(
     connect: &Connect,
     shared: Arc<Shared>,
     ownership: Ownership,
 ) -> Result<SqliteStore, OpenError> {
     let checkpointer = Arc::new(Checkpointer::default());
-    let mut session = connect.session(Role::Writer, Some(checkpointer.clone()))?;
+    let file = connect.file()?;
+    let mut session = connect.session(Role::Writer, file.clone(), Some(checkpointer.clone()))?;
     let marks = session.marks()?;
     let writer = Writer::new(session, shared.clone(), marks)?;
     let readers = shared.options.readers;
@@ -225,14 +239,15 @@ fn start(
         bulk: readers,
         watch: 1,
     };
-    let reader = || connect.session(Role::Reader, None);
+    let reader = || connect.session(Role::Reader, file.clone(), None);
     let (readers, mut handles) = readers::start(threads, &shared.origin, reader)?;
-    handles.push(checkpointer.start(connect)?);
+    handles.push(checkpointer.start(connect, file.clone())?);
     let (jobs, queue) = mpsc::channel(shared.options.write_queue.max(1));
     let ownership = Arc::new(ownership);
     let owner = ownership.clone();
+    let pauses = pauses(&shared)?;
     let work = move || {
-        writer.work(queue);
+        writer.work(queue, &pauses);
         drop(owner);
     };
     let thread = std::thread::Builder::new()

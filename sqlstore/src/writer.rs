@@ -26,12 +26,16 @@ use std::{
 
 use bytes::Bytes;
 use keyloom_store::CallError;
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    runtime::Runtime,
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
 
 use crate::{
     error::SqlFault,
     lease::Leases,
-    session::{Marks, Session, Sql},
+    session::{CountChanges, Counts, Marks, Session, Sql, Survives},
     shared::Shared,
 };
 
@@ -73,6 +77,8 @@ pub(crate) struct Writer<S> {
     leases: Leases,
     /// Whether `marks` and `leases` can be relied on.
     sound: bool,
+    /// Whether the counts in the database are those of the newest change.
+    keeps_counts: bool,
     chores: Chores,
     /// Taken from the queue, not yet done.
     waiting: VecDeque<Asked>,
@@ -88,6 +94,7 @@ impl<S: Session> Writer<S> {
             marks,
             leases: Leases::default(),
             sound: false,
+            keeps_counts: false,
             chores: Chores::default(),
             waiting: VecDeque::new(),
             stopping: false,
@@ -97,12 +104,10 @@ impl<S: Session> Writer<S> {
     }
 
     /// Works until it is told to stop, or until nobody is left to ask.
-    pub(crate) fn work(mut self, mut jobs: mpsc::Receiver<Job>) {
-        while self.receive(&mut jobs) {
+    pub(crate) fn work(mut self, mut jobs: mpsc::Receiver<Job>, pauses: &Runtime) {
+        while self.receive(&mut jobs, pauses) {
             self.run_waiting();
-            if let Err(fault) = self.session.between_writes() {
-                tracing::warn!(%fault, "between writes");
-            }
+            self.look_after_the_log();
         }
         jobs.close();
         while let Ok(job) = jobs.try_recv() {
@@ -111,16 +116,18 @@ impl<S: Session> Writer<S> {
         self.run_waiting();
     }
 
+    fn look_after_the_log(&mut self) {
+        if let Err(fault) = self.session.between_writes() {
+            tracing::warn!(%fault, "between writes");
+        }
+    }
+
     /// Takes what waits, or waits for something; `false` when there is no more.
-    fn receive(&mut self, jobs: &mut mpsc::Receiver<Job>) -> bool {
+    fn receive(&mut self, jobs: &mut mpsc::Receiver<Job>, pauses: &Runtime) -> bool {
         if self.stopping {
             return false;
         }
-        let mut first = jobs.try_recv();
-        while matches!(first, Err(mpsc::error::TryRecvError::Empty)) && self.do_chore() {
-            first = jobs.try_recv();
-        }
-        let Some(first) = first.ok().or_else(|| jobs.blocking_recv()) else {
+        let Some(first) = self.next(jobs, pauses) else {
             return false;
         };
         let mut bytes = self.take(first);
@@ -131,6 +138,25 @@ impl<S: Session> Writer<S> {
             bytes += self.take(job);
         }
         true
+    }
+
+    /// What comes next. Until it comes there is time for chores, and for a rest after each.
+    fn next(&mut self, jobs: &mut mpsc::Receiver<Job>, pauses: &Runtime) -> Option<Job> {
+        loop {
+            match jobs.try_recv() {
+                Ok(job) => return Some(job),
+                Err(mpsc::error::TryRecvError::Disconnected) => return None,
+                Err(mpsc::error::TryRecvError::Empty) => {}
+            }
+            let Some(rest) = self.chore() else {
+                return jobs.blocking_recv();
+            };
+            self.look_after_the_log();
+            let next = pauses.block_on(async { timeout(rest, jobs.recv()).await });
+            if let Ok(next) = next {
+                return next;
+            }
+        }
     }
 
     fn take(&mut self, job: Job) -> usize {
@@ -188,6 +214,12 @@ impl<S: Session> Writer<S> {
         self.session.rollback();
         loaded?;
         self.sound = true;
+        if !self.keeps_counts
+            && let Err(fault) = self.keep_counts()
+        {
+            tracing::warn!(%fault, "counts are not kept");
+            self.session.rollback();
+        }
         self.chores.begin_sweep(&mut self.session, &self.marks)?;
         self.show();
         Ok(())
@@ -198,24 +230,45 @@ impl<S: Session> Writer<S> {
         self.shared.note(marks.revision);
         self.leases = Leases::new(self.session.leases()?);
         if first || marks != self.marks {
-            let Shared {
-                census,
-                usages,
-                feed,
-                ..
-            } = self.shared.as_ref();
-            usages.clear();
-            let session = &mut self.session;
-            census.rebuild(&marks, |visit| {
-                session.sizes(&mut |key, size| {
-                    visit(key);
-                    let length = i64::try_from(key.len()).unwrap_or(i64::MAX);
-                    usages.add(key, 1, length + size);
-                })
-            })?;
-            feed.jump(marks.revision, marks.compacted);
+            self.load_counts(&marks)?;
+            self.shared.feed.jump(marks.revision, marks.compacted);
         }
         self.marks = marks;
+        Ok(())
+    }
+
+    /// Takes over the counts that are kept, or counts.
+    fn load_counts(&mut self, marks: &Marks) -> Sql<()> {
+        let Shared { census, usages, .. } = self.shared.as_ref();
+        let kept = self.session.counts()?;
+        self.keeps_counts = kept.is_some();
+        if let Some(Counts { blocks, classes }) = kept {
+            census.restore(marks, blocks);
+            usages.restore(classes);
+            return Ok(());
+        }
+        usages.clear();
+        let session = &mut self.session;
+        census.rebuild(marks, |visit| {
+            session.sizes(&mut |key, size| {
+                visit(key);
+                let length = i64::try_from(key.len()).unwrap_or(i64::MAX);
+                usages.add(key, length + size);
+            })
+        })
+    }
+
+    /// Keeps what was counted anew. A database that does not take it now is counted again when it
+    /// is opened.
+    fn keep_counts(&mut self) -> Sql<()> {
+        let counts = CountChanges {
+            blocks: self.shared.census.blocks(),
+            classes: self.shared.usages.all(),
+        };
+        self.session.begin_write(Survives::WithTheNext)?;
+        self.session.set_counts(&counts, true)?;
+        self.session.commit()?;
+        self.keeps_counts = true;
         Ok(())
     }
 

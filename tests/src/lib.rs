@@ -10,6 +10,7 @@
 //! | [`etcd`], [`keyloom`], [`etcdctl`] | the programs |
 //! | [`served`] | a program that keeps its address when it is started again |
 //! | [`tls`], [`page`] | certificates, and the documentation as something that is run |
+//! | [`ground`] | the stores of a topology: etcds, SQLite files, or both |
 //! | [`client`] | calls to an endpoint, independent of Keyloom's own way to stores |
 //! | [`poll`], [`http`], [`metrics`] | waiting for a state, and reading counters |
 //! | [`duel`] | a random program against two endpoints |
@@ -44,6 +45,7 @@ pub mod etcd;
 pub mod keyloom;
 pub mod etcdctl;
 pub mod served;
+pub mod ground;
 
 pub mod client;
 pub mod http;
@@ -65,5 +67,6 @@ pub use client::Client;
 pub use duel::Duel;
 pub use etcd::{Etcd, Version};
 pub use etcdctl::Etcdctl;
+pub use ground::{Ground, Kind};
 pub use keyloom::Keyloom;
 pub use served::Served;

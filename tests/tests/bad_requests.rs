@@ -8,8 +8,9 @@ use keyloom_testkit::{
     program::{Chance, Generator, Settings},
 };
 use keyloom_tests::{
-    Client, Etcd, Keyloom, Version,
+    Client, Etcd, Ground, Keyloom, Kind, Version,
     duel::{everyday_keys, seed, steps},
+    ground,
     topology::{Matcher, Topology},
 };
 use prost::Message as _;
@@ -20,8 +21,9 @@ use tokio::{
 use tonic::{Code, Status};
 
 /// Bare etcd, and Keyloom in front of one or two more.
-struct Stage {
+pub(crate) struct Stage {
     _etcds: Vec<Etcd>,
+    _ground: Option<Ground>,
     reference: Client,
     keyloom: Keyloom,
     tested: Client,
@@ -35,16 +37,32 @@ impl Stage {
     }
 
     async fn in_front_of_two() -> Self {
-        let etcds = join_all([Version::V36; 3].map(Etcd::start)).await;
+        Self::over([Kind::Etcd(Version::V36); 2]).await
+    }
+
+    /// A file that is all there is.
+    pub(crate) async fn with_a_file() -> Self {
+        Self::new(
+            vec![Etcd::start(Version::V36).await],
+            Keyloom::alone().await,
+        )
+    }
+
+    pub(crate) async fn over(stores: [Kind; 2]) -> Self {
+        let (etcd, ground) = tokio::join!(Etcd::start(Version::V36), Ground::start(&stores));
         let topology = Topology::new(&[("events", Matcher::Prefix("events"))]);
-        let keyloom = Keyloom::start(&topology.file(&[etcds[1].url(), etcds[2].url()])).await;
-        Self::new(etcds, keyloom)
+        let keyloom = ground::serve(&topology.file(ground.endpoints())).await;
+        Self {
+            _ground: Some(ground),
+            ..Self::new(vec![etcd], keyloom)
+        }
     }
 
     fn new(etcds: Vec<Etcd>, keyloom: Keyloom) -> Self {
         let (reference, tested) = (etcds[0].client(), keyloom.client());
         Self {
             _etcds: etcds,
+            _ground: None,
             reference,
             keyloom,
             tested,
@@ -102,7 +120,7 @@ fn spoilt(chance: &mut Chance, message: &Bytes) -> Bytes {
 }
 
 /// etcd says only of few what it found; how many were refused shows that the noise is noise.
-async fn spoilt_requests_get_etcds_code(mut stage: Stage, start: u64, count: usize) {
+pub(crate) async fn spoilt_requests_get_etcds_code(mut stage: Stage, start: u64, count: usize) {
     let mut chance = Chance::new(seed(start));
     let mut generator = Generator::new(seed(start), Settings::new(everyday_keys()));
     let mut refused = 0;
@@ -125,25 +143,25 @@ async fn spoilt_requests_get_etcds_code_in_front_of_two_stores() {
     spoilt_requests_get_etcds_code(Stage::in_front_of_two().await, 502, steps(2_000)).await;
 }
 
-#[tokio::test]
-async fn oversized_requests_get_etcds_code() {
-    for mut stage in [
-        Stage::in_front_of_one().await,
-        Stage::in_front_of_two().await,
-    ] {
-        for size in [1_400_000, 1_600_000, 2_000_000, 2_200_000, 5_000_000] {
-            let put = PutRequest {
-                key: "large".into(),
-                value: vec![b'x'; size].into(),
-                ..PutRequest::default()
-            };
-            let refused = stage
-                .same_code(Rpc::Put.path(), put.encode_to_vec().into())
-                .await;
-            assert_eq!(refused.is_err(), size > 1_500_000, "{size}: {refused:?}");
-        }
-        stage.still_serves().await;
+pub(crate) async fn oversized_requests_get_etcds_code(mut stage: Stage) {
+    for size in [1_400_000, 1_600_000, 2_000_000, 2_200_000, 5_000_000] {
+        let put = PutRequest {
+            key: "large".into(),
+            value: vec![b'x'; size].into(),
+            ..PutRequest::default()
+        };
+        let refused = stage
+            .same_code(Rpc::Put.path(), put.encode_to_vec().into())
+            .await;
+        assert_eq!(refused.is_err(), size > 1_500_000, "{size}: {refused:?}");
     }
+    stage.still_serves().await;
+}
+
+#[tokio::test]
+async fn oversized_requests_get_etcds_code_in_front_of_etcds() {
+    oversized_requests_get_etcds_code(Stage::in_front_of_one().await).await;
+    oversized_requests_get_etcds_code(Stage::in_front_of_two().await).await;
 }
 
 #[tokio::test]

@@ -5,9 +5,10 @@ use keyloom_testkit::{
     program::{Group, Settings},
 };
 use keyloom_tests::{
-    Etcd, Keyloom, Version,
+    Etcd, Ground, Keyloom, Kind, Version,
     crowd::Crowd,
     duel::steps,
+    ground::{self, ETCDS},
     topology::{Matcher, Topology},
 };
 
@@ -36,12 +37,6 @@ fn topology() -> Topology {
     ])
 }
 
-async fn three_etcds() -> (Vec<Etcd>, String) {
-    let etcds = Etcd::start_all([Version::V36, Version::V34, Version::V36]).await;
-    let urls: Vec<_> = etcds.iter().map(Etcd::url).collect();
-    (etcds.into(), topology().file(&urls))
-}
-
 /// That most of a history was answered: an empty one is always right.
 fn assert_answered(crowd: &Crowd) {
     let operations = crowd.history().operations;
@@ -57,22 +52,19 @@ fn assert_answered(crowd: &Crowd) {
     );
 }
 
-#[tokio::test]
-async fn eight_clients_over_three_stores_see_one_etcd() {
-    let (_etcds, topology) = three_etcds().await;
-    let keyloom = Keyloom::start(&topology).await;
-    let mut crowd = Crowd::new(CLIENTS, 301, &settings());
+/// Clients over three stores.
+pub(crate) async fn see_one_etcd(stores: [Kind; 3], seed: u64) {
+    let ground = Ground::start(&stores).await;
+    let keyloom = ground::serve(&topology().file(ground.endpoints())).await;
+    let mut crowd = Crowd::new(CLIENTS, seed, &settings());
     crowd.run(keyloom.url(), steps(8_000) / 8).await;
     assert_answered(&crowd);
     crowd.check();
 }
 
 /// The order is the same before and after a clean end, for calls cut off by it too.
-#[tokio::test]
-async fn a_restart_amid_eight_clients_is_not_seen_in_their_answers() {
-    let (_etcds, topology) = three_etcds().await;
-    let mut keyloom = Keyloom::start(&topology).await;
-    let mut crowd = Crowd::new(CLIENTS, 302, &settings());
+pub(crate) async fn see_no_restart(mut keyloom: Keyloom, seed: u64) {
+    let mut crowd = Crowd::new(CLIENTS, seed, &settings());
     let url = keyloom.url().to_owned();
     crowd.run(&url, 150).await;
     let (ended, ()) = tokio::join!(keyloom.terminate(), crowd.run(&url, 20));
@@ -80,6 +72,18 @@ async fn a_restart_amid_eight_clients_is_not_seen_in_their_answers() {
     keyloom.start_again().await;
     crowd.run(keyloom.url(), 150).await;
     crowd.check();
+}
+
+#[tokio::test]
+async fn eight_clients_over_three_stores_see_one_etcd() {
+    see_one_etcd(ETCDS, 301).await;
+}
+
+#[tokio::test]
+async fn a_restart_amid_eight_clients_is_not_seen_in_their_answers() {
+    let ground = Ground::start(&ETCDS).await;
+    let keyloom = ground::serve(&topology().file(ground.endpoints())).await;
+    see_no_restart(keyloom, 302).await;
 }
 
 /// The yardstick: the same clients on one etcd.

@@ -11,8 +11,9 @@ use keyloom_etcd_api::etcdserverpb::{
 };
 use keyloom_testkit::program::Chance;
 use keyloom_tests::{
-    Client, Etcd, Keyloom, Version,
+    Client, Etcd, Ground, Keyloom, Kind, Version,
     duel::{seed, steps},
+    ground::{self, ETCDS},
     topology::{Matcher, Topology},
 };
 use tonic::Status;
@@ -186,23 +187,29 @@ async fn in_front_of_one_etcd_lease_calls_are_answered_alike() {
     }
 }
 
-#[tokio::test]
-async fn over_three_etcds_lease_calls_are_answered_as_by_one() {
-    let versions = [Version::V36, Version::V36, Version::V34, Version::V36];
-    let etcds = Etcd::start_all(versions).await;
+/// Two programs with a restart between them, over stores that the keys of [`KEYS`] lie on.
+pub(crate) async fn same_as_one(stores: [Kind; 3], usual: u64) {
+    let (etcd, ground) = tokio::join!(Etcd::start(Version::V36), Ground::start(&stores));
     let topology = Topology::new(&[
         ("rbac", Matcher::Resources(&["roles", "clusterroles"])),
         ("tenant", Matcher::Namespaces(&["tenant-a"])),
     ]);
-    let urls: Vec<_> = etcds[1..].iter().map(Etcd::url).collect();
-    let mut keyloom = Keyloom::start(&topology.file(&urls)).await;
-    let mut chance = Chance::new(seed(802));
+    let keyloom = ground::serve(&topology.file(ground.endpoints())).await;
+    same_before_and_after(&etcd.client(), keyloom, usual).await;
+}
+
+/// What Keyloom knows of leases in its memory only is gone in the second half.
+pub(crate) async fn same_before_and_after(reference: &Client, mut keyloom: Keyloom, usual: u64) {
+    let mut chance = Chance::new(seed(usual));
     let count = steps(600);
-    let reference = etcds[0].client();
-    let mut answered = same(&reference, &keyloom.client(), &mut chance, count).await;
-    // What it knew of the leases' stores was in its memory only.
+    let mut answered = same(reference, &keyloom.client(), &mut chance, count).await;
     assert!(keyloom.terminate().await.success(), "a clean end");
     keyloom.start_again().await;
-    answered += same(&reference, &keyloom.client(), &mut chance, count).await;
+    answered += same(reference, &keyloom.client(), &mut chance, count).await;
     assert!(answered > 2 * count / 3, "{answered} of {}", 2 * count);
+}
+
+#[tokio::test]
+async fn over_three_etcds_lease_calls_are_answered_as_by_one() {
+    same_as_one(ETCDS, 802).await;
 }

@@ -6,7 +6,7 @@
 //! | [`one_store`], [`three_stores`] | does every answer equal that of one etcd? |
 //! | [`watches`], [`leases`] | is every watch told what one etcd tells, and is every lease the same? |
 //! | [`concurrent`] | and those to clients that work at the same time? |
-//! | [`sqlite`], [`sqlite_kills`], [`sqlite_trouble`], [`sqlite_backups`], [`sqlite_page`] | and those over SQLite files, through kills and trouble? |
+//! | [`sqlite`], [`sqlite_differential`], [`sqlite_kills`], [`sqlite_trouble`], [`sqlite_backups`], [`sqlite_page`] | and those over SQLite files, through kills and trouble? |
 //! | [`transfer`] | does a copy have all that the original had? |
 //! | [`routes`] | do calls go where they must, and nowhere else? |
 //! | [`etcdctl`] | do operators notice? |
@@ -34,6 +34,7 @@ mod watches;
 mod leases;
 mod concurrent;
 mod sqlite;
+mod sqlite_differential;
 mod sqlite_kills;
 mod sqlite_trouble;
 mod sqlite_backups;

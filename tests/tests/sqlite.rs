@@ -13,8 +13,9 @@ use keyloom_testkit::{
     program::{Group, Settings},
 };
 use keyloom_tests::{
-    Client, Duel, Etcd, Keyloom, Version,
+    Client, Duel, Etcd, Ground, Keyloom, Kind, Version,
     duel::{everyday_keys, grant_leases, steps},
+    ground::{self, FILE_AMONG, FILE_FIRST, FILES},
     split::Split,
     topology::{Matcher, Topology},
 };
@@ -57,28 +58,14 @@ fn keys() -> Vec<Group> {
     ]
 }
 
-/// Runs a program in two halves with a restart between them. `stores` says where the keys of each
-/// are: in an etcd, or in a file where it is `None`.
-async fn same_as_one(seed: u64, stores: [Option<Version>; 3], length: usize) {
+/// Runs a program in two halves with a restart between them.
+async fn same_as_one(seed: u64, stores: [Kind; 3], length: usize) {
     let topology = Topology::new(&[
         ("tenant", Matcher::Namespaces(&["tenant-a"])),
         ("pods", Matcher::Prefix("pods")),
     ]);
-    let reference = Etcd::start(Version::V36).await;
-    let home = tempfile::tempdir().expect("a temporary folder");
-    let (mut etcds, mut endpoints) = (Vec::new(), Vec::new());
-    for (number, store) in stores.into_iter().enumerate() {
-        endpoints.push(match store {
-            Some(version) => {
-                etcds.push(Etcd::start(version).await);
-                etcds[etcds.len() - 1].url()
-            }
-            None => format!("sqlite://{}/{number}.db", home.path().display()),
-        });
-    }
-    // A slow machine must not end the term, which is not what is asked here.
-    let mut keyloom = Keyloom::launch_with(&topology.file(&endpoints), &["--term", "60s"]);
-    keyloom.ready().await;
+    let (reference, ground) = tokio::join!(Etcd::start(Version::V36), Ground::start(&stores));
+    let mut keyloom = ground::serve(&topology.file(ground.endpoints())).await;
     let settings = Settings {
         spanning_writes: false,
         bad_requests: false,
@@ -97,19 +84,17 @@ async fn same_as_one(seed: u64, stores: [Option<Version>; 3], length: usize) {
 
 #[tokio::test]
 async fn as_the_default_store_over_etcds_answers_are_equal() {
-    let stores = [None, Some(Version::V36), Some(Version::V34)];
-    same_as_one(302, stores, steps(6_000)).await;
+    same_as_one(302, FILE_FIRST, steps(6_000)).await;
 }
 
 #[tokio::test]
 async fn as_a_tenants_store_beside_etcds_answers_are_equal() {
-    let stores = [Some(Version::V36), None, Some(Version::V36)];
-    same_as_one(303, stores, steps(6_000)).await;
+    same_as_one(303, FILE_AMONG, steps(6_000)).await;
 }
 
 #[tokio::test]
 async fn only_files_answer_as_one_etcd() {
-    same_as_one(304, [None; 3], steps(6_000)).await;
+    same_as_one(304, FILES, steps(6_000)).await;
 }
 
 /// What an operator sees of a file.
@@ -158,7 +143,7 @@ async fn usage_and_statements_are_shown() {
         r#"keyloom_sqlstore_faults_total{store="default",fault="locked by another process"} 1"#,
         r#"keyloom_sqlstore_objects{store="default"} 4"#,
         r#"keyloom_sqlstore_object_bytes{store="default"} 98"#,
-        r#"keyloom_sqlstore_statement_duration_seconds_count{store="default",statement="commit"} 4"#,
+        r#"keyloom_sqlstore_statement_duration_seconds_count{store="default",statement="commit"} 5"#,
     ] {
         assert!(
             page.lines().any(|shown| shown == line),

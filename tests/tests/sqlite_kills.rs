@@ -7,13 +7,13 @@ use std::{collections::BTreeMap, env, fs, path::Path};
 
 use keyloom_etcd_api::{
     etcdserverpb::{
-        CompactionRequest, PutRequest, WatchCreateRequest, WatchRequest,
+        CompactionRequest, PutRequest, RangeRequest, WatchCreateRequest, WatchRequest,
         watch_request::RequestUnion,
     },
     mvccpb::KeyValue,
 };
 use keyloom_testkit::program::Chance;
-use keyloom_tests::{Client, Keyloom, duel::seed};
+use keyloom_tests::{Client, Keyloom, duel::seed, stage::range};
 use tokio::sync::mpsc;
 
 const WRITERS: usize = 8;
@@ -110,6 +110,58 @@ async fn watch(client: Client, mut seen: Seen, enough: Option<i64>) -> Seen {
     seen
 }
 
+/// Makes keys that are never written again, of a few classes, until the endpoint is gone.
+async fn make_keys(client: Client, mut chance: Chance) {
+    loop {
+        let (class, name) = (chance.below(5), chance.next_number());
+        let request = PutRequest {
+            key: format!("/registry/made-{class}/{name:x}").into(),
+            value: "v".repeat(chance.below(50)).into(),
+            ..PutRequest::default()
+        };
+        if client.kv().put(request).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// The counts that are kept are those of a look at every key.
+async fn check_counts(keyloom: &Keyloom) {
+    let all = RangeRequest {
+        key: "\0".into(),
+        range_end: "\0".into(),
+        ..RangeRequest::default()
+    };
+    let found = range(&keyloom.client(), all.clone()).await.expect("a list");
+    let mut classes = BTreeMap::<_, (usize, usize)>::new();
+    for kv in &found.kvs {
+        let key = std::str::from_utf8(&kv.key).expect("a key of this test");
+        let (class, _) = key.rsplit_once('/').expect("a name");
+        let class = classes.entry(class.to_owned()).or_default();
+        *class = (class.0 + 1, class.1 + key.len() + kv.value.len());
+    }
+    let line = |(class, (keys, bytes))| format!("default\t{class}/\t{keys}\t{bytes}\n");
+    let expected: String = classes.into_iter().map(line).collect();
+    assert_eq!(keyloom.admin("/usage").await, (200, expected));
+    let middle = found.kvs[found.kvs.len() / 2].key.clone();
+    for (key, range_end) in [(all.key, middle.clone()), (middle, all.range_end)] {
+        let part = RangeRequest {
+            key,
+            range_end,
+            ..RangeRequest::default()
+        };
+        let listed = range(&keyloom.client(), part.clone())
+            .await
+            .expect("a list");
+        let counted = RangeRequest {
+            count_only: true,
+            ..part
+        };
+        let counted = range(&keyloom.client(), counted).await.expect("a count");
+        assert_eq!(Ok(counted.count), i64::try_from(listed.kvs.len()));
+    }
+}
+
 fn kills(usual: usize) -> usize {
     env::var("KEYLOOM_KILLS").map_or(usual, |text| text.parse().expect("a number"))
 }
@@ -138,6 +190,7 @@ async fn what_was_acknowledged_outlives_kills_of_the_program() {
         seen = watch(client.clone(), seen, Some(head)).await;
         assert_eq!(seen.last, head, "kill {kill}");
         check(&client, &acknowledged, &seen).await;
+        check_counts(&keyloom).await;
         if head > 2 * KEPT {
             let request = CompactionRequest {
                 revision: head - KEPT,
@@ -166,6 +219,8 @@ async fn round(
         .map(|(writer, count)| tokio::spawn(write(keyloom.client(), writer, *count, told.clone())))
         .collect();
     drop(told);
+    let more = Chance::new(chance.next_number());
+    let making = tokio::spawn(make_keys(keyloom.client(), more));
     let watching = tokio::spawn(watch(keyloom.client(), std::mem::take(seen), None));
     let wanted = 1 + chance.below(600);
     let mut acknowledged = Vec::new();
@@ -180,6 +235,7 @@ async fn round(
     for (count, writer) in counts.iter_mut().zip(writers) {
         *count = writer.await.expect("a writer");
     }
+    making.await.expect("who makes keys");
     *seen = watching.await.expect("the watch");
     acknowledged
 }
@@ -239,6 +295,7 @@ async fn torn_log(keyloom: &Keyloom, seen: &Seen, chance: &mut Chance) {
             assert_eq!(kv, before, "revision {revision} has other contents");
         }
     }
+    check_counts(&torn).await;
     assert_eq!(client.put("/after", "").await, head + 1);
     torn.kill().await;
     if head + 1 < seen.last {

@@ -3,8 +3,9 @@
 use keyloom_etcd_api::etcdserverpb::{WatchCreateRequest, WatchResponse};
 use keyloom_testkit::program::{Group, Settings};
 use keyloom_tests::{
-    Etcd, Keyloom, Version,
+    Etcd, Ground, Keyloom, Kind, Version,
     duel::{everyday_keys, steps},
+    ground::{self, ETCDS},
     poll::eventually,
     stage::{DEFAULT, KEYS, PODS, Stage, TENANT},
     topology::{Matcher, Topology},
@@ -12,7 +13,7 @@ use keyloom_tests::{
 };
 
 /// Programs that write what every etcd takes.
-fn settings(groups: Vec<Group>) -> Settings {
+pub(crate) fn settings(groups: Vec<Group>) -> Settings {
     Settings {
         bad_requests: false,
         ..Settings::new(groups)
@@ -57,13 +58,19 @@ fn keys() -> Vec<Group> {
 }
 
 /// Runs a program in two halves with a restart between them.
-async fn same_as_one(topology: &Topology, seed: u64, length: usize) -> WatchDuel {
-    let versions = [Version::V36, Version::V36, Version::V34, Version::V36];
-    let etcds = Etcd::start_all(versions).await;
-    let urls: Vec<_> = etcds[1..].iter().map(Etcd::url).collect();
-    let file = format!("deleteRangeOverStores: refuse\n{}", topology.file(&urls));
-    let mut keyloom = Keyloom::start(&file).await;
-    let (reference, tested) = (etcds[0].client(), keyloom.client());
+pub(crate) async fn same_as_one(
+    topology: &Topology,
+    stores: [Kind; 3],
+    seed: u64,
+    length: usize,
+) -> WatchDuel {
+    let (etcd, ground) = tokio::join!(Etcd::start(Version::V36), Ground::start(&stores));
+    let file = format!(
+        "deleteRangeOverStores: refuse\n{}",
+        topology.file(ground.endpoints())
+    );
+    let mut keyloom = ground::serve(&file).await;
+    let (reference, tested) = (etcd.client(), keyloom.client());
     let mut duel = WatchDuel::new(seed, settings(keys()), reference, tested).merged();
     duel.run(length / 2).await;
     assert!(keyloom.terminate().await.success(), "a clean end");
@@ -73,15 +80,24 @@ async fn same_as_one(topology: &Topology, seed: u64, length: usize) -> WatchDuel
     duel
 }
 
-#[tokio::test]
-async fn three_stores_split_by_namespace_and_prefix_tell_as_one() {
-    let topology = Topology::new(&[
+pub(crate) fn by_namespace_and_prefix() -> Topology {
+    Topology::new(&[
         ("tenant", Matcher::Namespaces(&["tenant-a"])),
         ("pods", Matcher::Prefix("pods")),
-    ]);
-    let duel = same_as_one(&topology, 703, steps(2_000)).await;
+    ])
+}
+
+/// That a program over several stores has met what there is to meet.
+pub(crate) fn assert_eventful(duel: &WatchDuel) {
     assert!(duel.events > 1_000 && duel.asked > 20, "{duel:?}");
     assert!(duel.lost > 0 && duel.refused > 0, "{duel:?}");
+}
+
+#[tokio::test]
+async fn three_stores_split_by_namespace_and_prefix_tell_as_one() {
+    let topology = by_namespace_and_prefix();
+    let duel = same_as_one(&topology, ETCDS, 703, steps(2_000)).await;
+    assert_eventful(&duel);
 }
 
 /// Every span has the store of an expression that can match in every range.
@@ -91,7 +107,7 @@ async fn three_stores_split_by_an_expression_without_an_anchor_tell_as_one() {
         ("calico", Matcher::Bytes("calico/")),
         ("odd", Matcher::Suffix("-odd")),
     ]);
-    let duel = same_as_one(&topology, 704, steps(1_500)).await;
+    let duel = same_as_one(&topology, ETCDS, 704, steps(1_500)).await;
     assert!(duel.events > 1_000 && duel.asked > 20, "{duel:?}");
 }
 

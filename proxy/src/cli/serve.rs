@@ -1,20 +1,16 @@
 //! `keyloom serve`.
 
-use std::{path::PathBuf, process::ExitCode, str::FromStr, sync::Arc, time::Duration};
+use std::{path::PathBuf, process::ExitCode, str::FromStr, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 use keyloom_sqlstore::Restored;
-use keyloom_store::environment::{OsRandom, TokioDial};
-use tokio::signal::unix::{SignalKind, signal};
-use tokio_util::sync::CancellationToken;
-use tracing::info;
 
-use super::say;
+use super::{say, work::work};
 use crate::{
     WatchOptions,
-    app::{self, Environment, ServeOptions},
-    listen::{ListenUrl, TlsFiles, TokioListen},
+    app::{self, ServeOptions},
+    listen::{ListenUrl, TlsFiles},
 };
 
 /// A shorter term ends with any slow write to the default store.
@@ -112,23 +108,11 @@ impl FromStr for Declaration {
 impl Serve {
     pub(super) fn run(self) -> Result<ExitCode> {
         let options = self.options()?;
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .context("starting the runtime")?;
-        runtime.block_on(async {
-            let stop = CancellationToken::new();
-            tokio::spawn(cancel_on_signal(stop.clone()));
-            let environment = Environment {
-                dial: Arc::new(TokioDial),
-                listen: Arc::new(TokioListen),
-                random: Arc::new(OsRandom),
-            };
+        work(async move |environment, stop| {
             // A closed standard output must not end the endpoint.
             let announce = Box::new(|line: &str| drop(say(line)));
             app::serve(options, environment, announce, stop).await
-        })?;
-        Ok(ExitCode::SUCCESS)
+        })
     }
 
     fn options(self) -> Result<ServeOptions> {
@@ -169,21 +153,6 @@ impl Serve {
             },
         })
     }
-}
-
-pub(super) async fn cancel_on_signal(stop: CancellationToken) {
-    let (Ok(mut terminate), Ok(mut interrupt)) = (
-        signal(SignalKind::terminate()),
-        signal(SignalKind::interrupt()),
-    ) else {
-        return;
-    };
-    let name = tokio::select! {
-        _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
-    };
-    info!(signal = name, "ending: calls under way are finished first");
-    stop.cancel();
 }
 
 #[cfg(test)]

@@ -1,17 +1,14 @@
 //! `keyloom import` and `keyloom export`.
 
-use std::{path::PathBuf, process::ExitCode, sync::Arc};
+use std::{path::PathBuf, process::ExitCode};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use clap::Args;
-use keyloom_store::environment::{OsRandom, TokioDial};
 use keyloom_topology::TlsSpec;
-use tokio_util::sync::CancellationToken;
 
-use super::{say, serve::cancel_on_signal};
+use super::{say, work::work};
 use crate::{
     app::Environment,
-    listen::TokioListen,
     topology_file::EMBEDDED,
     transfer::{self, End},
 };
@@ -64,7 +61,7 @@ pub(super) struct Export {
 impl Import {
     pub(super) fn run(self) -> Result<ExitCode> {
         let tls = self.tls.spec();
-        work(async move |environment| {
+        until_signal(async move |environment| {
             let from = End::parse(&self.from, tls).context("--from")?;
             let to = End::parse(&self.to, None).context("--to")?;
             let done = transfer::import(from, to, &environment).await?;
@@ -76,7 +73,7 @@ impl Import {
 impl Export {
     pub(super) fn run(self) -> Result<ExitCode> {
         let tls = self.tls.spec();
-        work(async move |environment| {
+        until_signal(async move |environment| {
             let from = End::parse(&self.from, tls.clone()).context("--from")?;
             let to = End::parse(&self.to, tls).context("--to")?;
             let done = transfer::export(from, to, self.overwrite, &environment).await?;
@@ -86,24 +83,11 @@ impl Export {
 }
 
 /// Runs until it is done, or until a signal ends it; what was begun is tidied up.
-fn work(task: impl AsyncFnOnce(Environment) -> Result<()>) -> Result<ExitCode> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("starting the runtime")?;
-    runtime.block_on(async {
-        let stop = CancellationToken::new();
-        tokio::spawn(cancel_on_signal(stop.clone()));
-        let environment = Environment {
-            dial: Arc::new(TokioDial),
-            listen: Arc::new(TokioListen),
-            random: Arc::new(OsRandom),
-        };
+fn until_signal(task: impl AsyncFnOnce(Environment) -> Result<()>) -> Result<ExitCode> {
+    work(async move |environment, stop| {
         let done = stop.run_until_cancelled(task(environment)).await;
-        ensure!(done.is_some(), "interrupted: nothing is finished");
-        done.unwrap_or(Ok(()))
-    })?;
-    Ok(ExitCode::SUCCESS)
+        done.context("interrupted: nothing is finished; run it again, and it begins anew")?
+    })
 }
 
 impl Tls {

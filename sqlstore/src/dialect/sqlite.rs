@@ -2,7 +2,7 @@
 //!
 //! Every statement has a name and a file; every call is timed and counted under its name.
 
-use std::sync::Arc;
+use std::{fs::File, sync::Arc};
 
 use bytes::Bytes;
 use keyloom_etcd_api::{KeyRange, mvccpb::KeyValue};
@@ -12,14 +12,17 @@ use tokio::time::{Duration, Instant};
 use crate::{
     error::{FaultKind, Origin, SqlFault},
     metrics::StoreMetrics,
+    options::Synchronous,
     session::{
-        At, Entry, LeaseRow, Marks, Place, Row, Session, Space, Sql, Values, Visit, VisitChange,
+        At, CountChanges, Counts, Entry, LeaseRow, Marks, Place, Room, Row, Session, Space, Sql,
+        Survives, Values, Visit, VisitChange,
     },
     statement::Statement,
 };
 
 mod checkpoint;
 mod connect;
+mod count;
 mod import;
 mod scan;
 mod schema;
@@ -45,6 +48,12 @@ use sql;
 
 /// How many unused pages are worth keeping for the next writes: 16 MiB.
 const SPARE_PAGES: i64 = 4096;
+
+/// How many pages beyond its quota a database may take to become smaller: an eighth, and at
+/// least 1 MiB.
+fn reserve(max_pages: u32) -> u32 {
+    (max_pages / 8).max(256)
+}
 
 /// What watches over every statement.
 #[derive(Clone, Debug)]
@@ -110,6 +119,16 @@ pub(crate) struct SqliteSession {
     watchman: Watchman,
     /// The writer's session tells it what it wrote.
     checkpointer: Option<Arc<Checkpointer>>,
+    /// What commits wait for as the options say.
+    synchronous: Synchronous,
+    /// What the connection's commits promise.
+    survives: Survives,
+    /// How many pages the database may have; 0 where there is no limit.
+    max_pages: u32,
+    room: Room,
+    /// Kept until the connection is closed: who closes a file gives up every lock of its process
+    /// on it, SQLite's too.
+    _file: Arc<File>,
 }
 
 impl SqliteSession {
@@ -140,6 +159,29 @@ impl SqliteSession {
                 .query_row(params, read)
                 .optional()
         })
+    }
+
+    /// Lets SQLite wait for the disk at commits, or not. The log is read up to its first tear,
+    /// so that a commit that waits keeps every one before it.
+    fn promise(&mut self, survives: Survives) -> Sql<()> {
+        if survives == self.survives {
+            return Ok(());
+        }
+        let synchronous = match survives {
+            Survives::Power => self.synchronous,
+            Survives::WithTheNext => self.synchronous.min(Synchronous::Normal),
+        };
+        self.timed(Statement::Synchronous, |connection| {
+            connection.pragma_update(None, "synchronous", synchronous.name())
+        })?;
+        self.survives = survives;
+        Ok(())
+    }
+
+    /// What the connection's commits wait for, as SQLite has it.
+    #[cfg(test)]
+    pub(crate) fn synchronous(&self) -> i64 {
+        self.pragma(Statement::Synchronous, "synchronous").unwrap()
     }
 
     fn pragma(&self, statement: Statement, name: &str) -> Sql<i64> {
@@ -209,8 +251,24 @@ impl Session for SqliteSession {
         self.execute(Statement::Begin, "BEGIN", [])
     }
 
-    fn begin_write(&mut self) -> Sql<()> {
+    fn begin_write(&mut self, survives: Survives) -> Sql<()> {
+        self.promise(survives)?;
         self.execute(Statement::Begin, "BEGIN IMMEDIATE", [])
+    }
+
+    fn allow(&mut self, room: Room) -> Sql<()> {
+        if self.max_pages == 0 || room == self.room {
+            return Ok(());
+        }
+        let pages = match room {
+            Room::Quota => self.max_pages,
+            Room::Reserve => self.max_pages.saturating_add(reserve(self.max_pages)),
+        };
+        self.timed(Statement::Allow, |connection| {
+            connection.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))
+        })?;
+        self.room = room;
+        Ok(())
     }
 
     fn commit(&mut self) -> Sql<()> {
@@ -247,6 +305,14 @@ impl Session for SqliteSession {
         } = *marks;
         let params = params![revision, next_place.0, compacted, swept.0];
         self.execute(Statement::SetMarks, sql!("set_marks"), params)
+    }
+
+    fn counts(&mut self) -> Sql<Option<Counts>> {
+        self.kept_counts()
+    }
+
+    fn set_counts(&mut self, changes: &CountChanges, anew: bool) -> Sql<()> {
+        self.keep_counts(changes, anew)
     }
 
     fn entry(&mut self, key: &[u8]) -> Sql<Option<Entry>> {
@@ -419,6 +485,7 @@ impl Session for SqliteSession {
         if excess <= 0 {
             return Ok(false);
         }
+        self.promise(Survives::WithTheNext)?;
         self.timed(Statement::GiveBackSpace, |connection| {
             // Stepped to its end: each step gives back one page.
             let mut statement =
@@ -432,10 +499,8 @@ impl Session for SqliteSession {
 
     fn between_writes(&mut self) -> Sql<()> {
         match &self.checkpointer {
-            Some(checkpointer) if checkpointer.wants_the_writer() => {
-                checkpointer.run_on(&self.connection, &self.watchman)
-            }
-            _ => Ok(()),
+            Some(checkpointer) => checkpointer.close_log(&self.connection, &self.watchman),
+            None => Ok(()),
         }
     }
 }

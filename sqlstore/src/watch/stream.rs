@@ -48,6 +48,10 @@ struct Stream<S> {
     shared: Arc<Shared>,
     readers: Arc<Readers<S>>,
     watchers: BTreeMap<i64, Watcher>,
+    /// Watches that were told that their place is compacted, and the last revision that each was
+    /// told of. As in etcd, each keeps its id, and keeps the stream from its progress, until the
+    /// client cancels it.
+    lost: BTreeMap<i64, i64>,
     /// The next id for a client that chooses none.
     next_id: i64,
     /// Whether a progress is to be sent as soon as every watch has everything.
@@ -66,6 +70,7 @@ pub(crate) async fn serve<S: Session>(
         shared,
         readers,
         watchers: BTreeMap::new(),
+        lost: BTreeMap::new(),
         next_id: 0,
         progress_asked: false,
         out,
@@ -141,7 +146,7 @@ impl<S: Session> Stream<S> {
             Some(RequestUnion::CancelRequest(cancel)) => self.cancel(cancel.watch_id).await,
             Some(RequestUnion::ProgressRequest(_)) => {
                 // Of no watch there is no progress; etcd is silent too.
-                self.progress_asked = !self.watchers.is_empty();
+                self.progress_asked = !(self.watchers.is_empty() && self.lost.is_empty());
                 Ok(())
             }
             None => Ok(()),
@@ -170,6 +175,7 @@ impl<S: Session> Stream<S> {
         self.send(&created).await?;
         let compacted = self.shared.feed.compacted();
         if watcher.next < compacted {
+            self.lost.insert(id, revision);
             return self.send(&self.compacted(id, compacted)).await;
         }
         self.watchers.insert(id, watcher);
@@ -183,16 +189,20 @@ impl<S: Session> Stream<S> {
         }
         let range = range_of(request).ok_or("mvcc: watcher range is empty")?;
         if request.watch_id == 0 {
-            while self.watchers.contains_key(&self.next_id) {
+            while self.has(self.next_id) {
                 self.next_id += 1;
             }
             self.next_id += 1;
             return Ok((range, self.next_id - 1));
         }
-        if self.watchers.contains_key(&request.watch_id) {
+        if self.has(request.watch_id) {
             return Err("mvcc: duplicate watch ID provided on the WatchStream".to_owned());
         }
         Ok((range, request.watch_id))
+    }
+
+    fn has(&self, id: i64) -> bool {
+        self.watchers.contains_key(&id) || self.lost.contains_key(&id)
     }
 
     async fn refuse(&self, reason: &str) -> Result<(), Gone> {
@@ -206,10 +216,11 @@ impl<S: Session> Stream<S> {
     }
 
     async fn cancel(&mut self, id: i64) -> Result<(), Gone> {
-        let Some(watcher) = self.watchers.remove(&id) else {
+        let told = self.watchers.remove(&id).map(|watcher| watcher.next - 1);
+        let Some(told) = told.or_else(|| self.lost.remove(&id)) else {
             return Ok(());
         };
-        let revision = self.shared.feed.head().min(watcher.next - 1);
+        let revision = self.shared.feed.head().min(told);
         let canceled = WatchResponse {
             canceled: true,
             ..self.answer(id, revision)
@@ -233,11 +244,8 @@ impl<S: Session> Stream<S> {
         }
         let head = self.shared.feed.head();
         // A watch that begins in the future must not hear of anything before.
-        if self
-            .watchers
-            .values()
-            .all(|watcher| watcher.next == head + 1)
-        {
+        let has_everything = |watcher: &Watcher| watcher.next == head + 1;
+        if self.lost.is_empty() && self.watchers.values().all(has_everything) {
             self.progress_asked = false;
             self.send(&self.answer(NO_WATCH, head)).await?;
         }
@@ -329,6 +337,7 @@ impl<S: Session> Stream<S> {
             .extract_if(.., |_, watcher| watcher.next == from);
         let ended: Vec<i64> = ended.map(|(id, _)| id).collect();
         for id in ended {
+            self.lost.insert(id, from - 1);
             self.send(&self.compacted(id, compacted)).await?;
         }
         Ok(())

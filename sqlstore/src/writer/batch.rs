@@ -1,7 +1,10 @@
 //! Batches: one SQL transaction for many requests.
 
 use bytes::Bytes;
-use keyloom_etcd_api::mvccpb::{Event, event::EventType};
+use keyloom_etcd_api::{
+    KeyRange,
+    mvccpb::{Event, event::EventType},
+};
 use keyloom_store::CallError;
 
 use std::sync::atomic::Ordering;
@@ -12,7 +15,7 @@ use crate::{
     error::{FaultKind, SqlFault, Stop},
     feed::Revision,
     kv::Changed,
-    session::{Marks, Place, Session, Sql},
+    session::{At, CountChanges, Marks, Place, Room, Session, Sql, Survives, Values},
     usage::Delta,
 };
 
@@ -23,6 +26,9 @@ pub(super) struct Batch {
     pub(super) marks: Marks,
     /// Whether there is anything to commit.
     pub(super) dirty: bool,
+    room: Room,
+    /// What becomes of the counts.
+    counts: CountChanges,
     revisions: Vec<Revision>,
     deltas: Vec<Delta>,
 }
@@ -58,6 +64,8 @@ impl Batch {
         Self {
             marks,
             dirty: false,
+            room: Room::Quota,
+            counts: CountChanges::default(),
             revisions: Vec::new(),
             deltas: Vec::new(),
         }
@@ -124,6 +132,24 @@ fn event(change: Changed) -> Event {
     }
 }
 
+fn room(asked: &[Asked]) -> Room {
+    if asked.iter().all(|(request, _)| request.makes_room()) {
+        Room::Reserve
+    } else {
+        Room::Quota
+    }
+}
+
+/// The living keys of a range.
+fn keys<S: Session>(session: &mut S, range: &KeyRange) -> Sql<Vec<Bytes>> {
+    let mut keys = Vec::new();
+    session.scan(range, At::Now, Values::Leave, &mut |row| {
+        keys.push(Bytes::copy_from_slice(row.key));
+        true
+    })?;
+    Ok(keys)
+}
+
 impl<S: Session> Writer<S> {
     /// Runs requests that share a commit.
     pub(super) fn run(&mut self, asked: &[Asked]) -> Result<Answers, Lost> {
@@ -170,7 +196,9 @@ impl<S: Session> Writer<S> {
         if !self.sound {
             self.load(false)?;
         }
-        self.session.begin_write()?;
+        let room = room(asked);
+        self.session.allow(room)?;
+        self.session.begin_write(Survives::Power)?;
         let marks = self.session.marks()?;
         if marks != self.marks {
             tracing::error!(
@@ -178,9 +206,10 @@ impl<S: Session> Writer<S> {
                 "another program has written to the database",
             );
             self.load(false)?;
-            self.session.begin_write()?;
+            self.session.begin_write(Survives::Power)?;
         }
         let mut batch = Batch::new(self.marks);
+        batch.room = room;
         let mut answers = Vec::with_capacity(asked.len());
         for (request, reply) in asked {
             if reply.is_closed() {
@@ -198,49 +227,54 @@ impl<S: Session> Writer<S> {
             self.chores
                 .sweep_along(&mut self.session, &mut batch.marks, asked.len())?;
             self.session.set_marks(&batch.marks)?;
+            self.count(&mut batch)?;
         }
         Ok((batch, answers))
     }
 
+    /// Finds out what the batch makes of the counts, and keeps it.
+    fn count(&mut self, batch: &mut Batch) -> Sql<()> {
+        if batch.deltas.is_empty() {
+            return Ok(());
+        }
+        let moved = batch.deltas.iter().filter(|delta| delta.objects != 0);
+        let moves = moved.map(|delta| (&delta.key[..], delta.objects));
+        let session = &mut self.session;
+        let blocks = self
+            .shared
+            .census
+            .plan(moves, |range| keys(session, range))?;
+        batch.counts = CountChanges {
+            blocks,
+            classes: self.shared.usages.plan(batch.deltas.iter()),
+        };
+        if self.keeps_counts {
+            self.session.set_counts(&batch.counts, false)?;
+        }
+        Ok(())
+    }
+
     /// Shows what was committed, first to those who must know it before anybody is answered.
-    pub(super) fn publish(&mut self, batch: Batch) {
+    pub(super) fn publish(&mut self, mut batch: Batch) {
         let before = std::mem::replace(&mut self.marks, batch.marks);
         let compacted = before.compacted != self.marks.compacted;
         let shared = self.shared.clone();
         shared.note(self.marks.revision);
-        let moves = batch.moves(before);
-        if shared.census.follow(&self.marks, moves) {
-            self.cut_blocks();
-        }
-        shared.usages.follow(batch.deltas.iter());
+        let CountChanges { blocks, classes } = std::mem::take(&mut batch.counts);
+        shared
+            .census
+            .follow(&self.marks, blocks, batch.moves(before));
+        shared.usages.follow(classes);
         shared.feed.follow(batch.revisions, self.marks.compacted);
-        shared.full.store(false, Ordering::Relaxed);
+        if batch.room == Room::Quota {
+            shared.full.store(false, Ordering::Relaxed);
+        }
         self.chores.committed();
         if compacted && let Err(fault) = self.chores.begin_sweep(&mut self.session, &self.marks) {
             // The next opening begins it.
             tracing::warn!(%fault, "sweep");
         }
         self.show();
-    }
-
-    fn cut_blocks(&mut self) {
-        while let Some(range) = self.shared.census.overgrown() {
-            let mut keys = Vec::new();
-            let scanned = self.session.scan(
-                &range,
-                crate::session::At::Now,
-                crate::session::Values::Leave,
-                &mut |row| {
-                    keys.push(Bytes::copy_from_slice(row.key));
-                    true
-                },
-            );
-            if scanned.is_err() || keys.is_empty() {
-                // Counts stay right, only slower.
-                return;
-            }
-            self.shared.census.cut(&range.start, &keys);
-        }
     }
 
     /// After an error: back to what is committed, as far as it can be read.

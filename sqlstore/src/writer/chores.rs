@@ -2,8 +2,10 @@
 //!
 //! In slices: alone while nobody waits, and where somebody always does, along with each batch. A
 //! write that comes in the middle of one waits for its end, so a slice is kept small in two ways:
-//! in the time that it takes, and in the pages that it changes, which its commit writes to the
-//! disk and waits for.
+//! in the time that it takes, and in the pages that it changes, which the next write's commit
+//! waits for: a slice of its own does not wait for the disk. After each the writer rests for as
+//! long as the slice took, ready for who comes, so that neither the disk nor the log is filled
+//! faster than they are emptied.
 //!
 //! ```text
 //!            compact               swept                    nothing unused is left
@@ -17,7 +19,7 @@ use tokio::time::{Duration, Instant};
 use super::{Reply, Writer, batch::Batch};
 use crate::{
     error::SqlFault,
-    session::{Marks, Place, Session, Sql},
+    session::{Marks, Place, Room, Session, Sql, Survives},
 };
 
 /// A slice that takes longer than this, its commit aside, makes the next one smaller.
@@ -25,6 +27,9 @@ const LONG: Duration = Duration::from_millis(1);
 
 /// And so does one that changes more pages than this: 256 KiB.
 const MANY_PAGES: i64 = 64;
+
+/// The longest rest after a slice.
+const REST: Duration = Duration::from_millis(20);
 
 /// How long chores rest after a fault.
 const AFTER_A_FAULT: Duration = Duration::from_secs(5);
@@ -203,6 +208,13 @@ impl Chores {
 }
 
 impl<S: Session> Writer<S> {
+    /// Does one slice of what is left to do, and says how long it should rest; `None` where nothing
+    /// is left.
+    pub(super) fn chore(&mut self) -> Option<Duration> {
+        let began = Instant::now();
+        self.do_chore().then(|| began.elapsed().min(REST))
+    }
+
     /// Does one slice of what is left to do; `false` where nothing is.
     pub(super) fn do_chore(&mut self) -> bool {
         self.chores.swept();
@@ -225,7 +237,8 @@ impl<S: Session> Writer<S> {
     }
 
     fn sweep_alone(&mut self) -> Sql<()> {
-        self.session.begin_write()?;
+        self.session.allow(Room::Reserve)?;
+        self.session.begin_write(Survives::WithTheNext)?;
         let mut batch = Batch::new(self.marks);
         let (began, rows) = (Instant::now(), self.chores.rows);
         self.chores
@@ -241,6 +254,7 @@ impl<S: Session> Writer<S> {
     }
 
     fn give_back_space(&mut self) -> Sql<()> {
+        self.session.allow(Room::Reserve)?;
         let all = !self.chores.defragment.is_empty();
         let most = self.chores.pages_back;
         self.chores.gives_back = self.session.give_back_space(all, most)?;

@@ -2,6 +2,7 @@
 
 use keyloom_etcd_api::etcdserverpb::{
     CompactionRequest, DeleteRangeRequest, LeaseGrantRequest, PutRequest, TxnRequest,
+    request_op::Request as Op,
 };
 use prost::Message as _;
 
@@ -28,7 +29,30 @@ impl Request {
         }
     }
 
+    /// Whether it cannot make the database larger for long: etcd does these when it has no space.
+    pub(super) fn makes_room(&self) -> bool {
+        match self {
+            Self::Put(_) | Self::LeaseGrant(_) => false,
+            Self::Txn(txn) => !puts(txn),
+            Self::DeleteRange(_)
+            | Self::Compact(_)
+            | Self::LeaseRevoke(_)
+            | Self::LeaseKeepAlive(_)
+            | Self::Expire => true,
+        }
+    }
+
     pub(super) fn waits_for_sweep(&self) -> bool {
         matches!(self, Self::Compact(request) if request.physical)
     }
+}
+
+/// Whether a transaction has a put, in whichever branch.
+fn puts(txn: &TxnRequest) -> bool {
+    let mut ops = txn.success.iter().chain(&txn.failure);
+    ops.any(|op| match &op.request {
+        Some(Op::RequestPut(_)) => true,
+        Some(Op::RequestTxn(txn)) => puts(txn),
+        Some(Op::RequestRange(_) | Op::RequestDeleteRange(_)) | None => false,
+    })
 }

@@ -72,9 +72,12 @@ fn bench() -> Bench {
         options,
     });
     let checkpointer = Arc::new(Checkpointer::default());
-    let mut session = connect.session(Role::Writer, Some(checkpointer)).unwrap();
+    let file = connect.file().unwrap();
+    let mut session = connect
+        .session(Role::Writer, file.clone(), Some(checkpointer))
+        .unwrap();
     let marks = session.marks().unwrap();
-    let reader = connect.session(Role::Reader, None).unwrap();
+    let reader = connect.session(Role::Reader, file, None).unwrap();
     let writer = Writer::new(session, shared.clone(), marks).unwrap();
     Bench {
         writer,
@@ -138,6 +141,34 @@ impl Bench {
             .map(|(_, usage)| usage.objects)
             .sum();
         assert_eq!(self.shared.census.total(), objects);
+        self.check_counts();
+    }
+
+    /// What is kept of counts is what a look at every key finds, and what is in memory.
+    fn check_counts(&mut self) {
+        let kept = self.reader.counts().unwrap().expect("counts are kept");
+        let usages = Usages::default();
+        let mut keys = Vec::new();
+        let mut visit = |key: &[u8], size: i64| {
+            usages.add(key, size + i64::try_from(key.len()).unwrap());
+            keys.push(key.to_vec());
+        };
+        self.reader.sizes(&mut visit).unwrap();
+        assert_eq!(kept.classes, usages.list());
+        assert_eq!(kept.classes, self.shared.usages.list());
+        let bytes: i64 = kept.classes.iter().map(|(_, usage)| usage.bytes).sum();
+        assert_eq!(self.shared.usages.bytes(), bytes);
+        assert_eq!(kept.blocks[0].0, "");
+        let ends = kept.blocks.iter().skip(1).map(|(start, _)| Some(start));
+        for ((start, count), end) in kept.blocks.iter().zip(ends.chain([None])) {
+            let is_in =
+                |key: &&Vec<u8>| key[..] >= start[..] && end.is_none_or(|end| key[..] < end[..]);
+            let found = i64::try_from(keys.iter().filter(is_in).count()).unwrap();
+            assert_eq!(*count, found, "{start:?} to {end:?}");
+        }
+        let changed = |(start, count): &(Bytes, i64)| (start.clone(), Some(*count));
+        let kept: Vec<_> = kept.blocks.iter().map(changed).collect();
+        assert_eq!(self.shared.census.blocks(), kept);
     }
 }
 
@@ -413,6 +444,59 @@ fn no_chore_writes_much_at_once() {
     bench.check();
 }
 
+/// A chore's commit waits for no disk, and every write's does, before and after it.
+#[test]
+fn writes_wait_for_the_disk_and_chores_do_not() {
+    const NORMAL: i64 = 1;
+    const FULL: i64 = 2;
+    let mut bench = bench();
+    for _ in 0..2 {
+        bench.ask(vec![put("a"), put("a")]);
+        assert_eq!(bench.writer.session.synchronous(), FULL);
+        let revision = bench.writer.marks.revision;
+        let physical = false;
+        bench.ask(vec![Request::Compact(CompactionRequest {
+            revision,
+            physical,
+        })]);
+        assert_eq!(bench.writer.session.synchronous(), FULL);
+        let mut slices = 0;
+        while bench.writer.do_chore() {
+            assert_eq!(bench.writer.session.synchronous(), NORMAL);
+            slices += 1;
+        }
+        assert!(slices > 0, "there was nothing to do");
+    }
+    bench.check();
+}
+
+/// Counts that somebody has made wrong behind the store's back are found again.
+#[test]
+fn counts_that_are_not_those_of_the_newest_change_are_counted_anew() {
+    let mut bench = bench();
+    bench.ask(
+        (0..50)
+            .map(|number| put(&format!("/a/b/{number}")))
+            .collect(),
+    );
+    let wrong = CountChanges {
+        blocks: vec![(Bytes::new(), Some(7))],
+        classes: Vec::new(),
+    };
+    bench.writer.session.begin_write(Survives::Power).unwrap();
+    bench.writer.session.set_counts(&wrong, true).unwrap();
+    let place = bench.writer.marks.next_place;
+    let marks = Marks {
+        next_place: Place(place.0 + 1),
+        ..bench.writer.marks
+    };
+    bench.writer.session.set_marks(&marks).unwrap();
+    bench.writer.session.commit().unwrap();
+    bench.ask(vec![put("/a/b/c")]);
+    assert_eq!(bench.shared.census.total(), 51);
+    bench.check();
+}
+
 /// Who writes without a pause does not stay ahead of the sweep.
 #[test]
 fn a_sweep_ends_though_the_writer_never_rests() {
@@ -462,7 +546,19 @@ fn the_census_counts_what_a_scan_counts() {
             }
             put(&key)
         });
+        if next(5) == 0 {
+            let (failing, when) = if next(2) == 0 {
+                (Statement::SetCounts, When::Instead)
+            } else {
+                (
+                    Statement::Commit,
+                    [When::Instead, When::After][next(2) as usize],
+                )
+            };
+            bench.injected.fail(failing, when, ffi::SQLITE_IOERR, 0);
+        }
         bench.ask(requests.collect());
+        bench.check();
     }
     let marks = bench.writer.marks;
     assert!(bench.shared.census.total() > 3000);

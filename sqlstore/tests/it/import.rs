@@ -7,7 +7,9 @@ use keyloom_etcd_api::{
     etcdserverpb::{LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, RangeRequest, RangeResponse},
     mvccpb::KeyValue,
 };
-use keyloom_sqlstore::{ImportError, Imported, ImportedLease, Importer, OpenError, Snapshot};
+use keyloom_sqlstore::{
+    ImportError, Imported, ImportedLease, Importer, OpenError, Snapshot, SqliteStore,
+};
 use keyloom_store::{CallError, environment::SeededRandom};
 
 use crate::support::{Place, all, call, list, put};
@@ -166,6 +168,31 @@ async fn a_file_is_made_by_one_at_a_time() {
     );
     drop(importer);
     assert_eq!(files(&place), ["state.db.lock"]);
+}
+
+/// A killed import leaves its file, which nobody must take for a store.
+#[tokio::test]
+async fn half_of_an_import_is_refused_by_name() {
+    let place = Place::new();
+    let mut importer = begin(&place).unwrap();
+    importer.add(&contents()[..2]).unwrap();
+    let half = place.folder().join("state.db.import");
+    let renamed = Place::new();
+    fs::copy(half, renamed.path()).unwrap();
+    let clock = std::sync::Arc::new(renamed.clock.clone());
+    let metrics = keyloom_sqlstore::Metrics::default();
+    let opened = SqliteStore::open(renamed.options.clone(), clock, &metrics).await;
+    let error = opened.expect_err("a refusal");
+    assert!(matches!(error, OpenError::Unfinished { .. }), "{error:?}");
+    assert!(error.to_string().contains("begin the import again"));
+    // The same file, finished, is a store.
+    importer.add(&contents()[2..]).unwrap();
+    let snapshot = Snapshot {
+        revision: 50,
+        leases: Vec::new(),
+    };
+    importer.finish(&snapshot, &place.clock).unwrap();
+    place.open().await.close().await;
 }
 
 #[tokio::test]

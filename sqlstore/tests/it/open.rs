@@ -92,6 +92,36 @@ async fn who_the_store_is_stays() {
     store.close().await;
 }
 
+/// Before version 2 no counts were kept.
+#[tokio::test]
+async fn an_older_schema_is_migrated() {
+    let place = Place::new();
+    let store = place.open().await;
+    for number in 0..2000 {
+        put(&store, &format!("/registry/pods/{number:04}"), "12345")
+            .await
+            .unwrap();
+    }
+    let usage = store.usage();
+    assert_eq!(usage[0].1.objects, 2000);
+    store.close().await;
+    let database = rusqlite::Connection::open(place.path()).unwrap();
+    let back = "DROP TABLE block; DROP TABLE class; ALTER TABLE marks DROP COLUMN counted;
+                UPDATE identity SET schema_version = 1";
+    database.execute_batch(back).unwrap();
+    drop(database);
+    for _ in 0..2 {
+        let store = place.open().await;
+        assert_eq!(store.usage(), usage);
+        assert_eq!(list(&store, all()).await.count, 2000);
+        store.close().await;
+    }
+    let database = rusqlite::Connection::open(place.path()).unwrap();
+    let kept = "SELECT sum(keys) FROM block";
+    let kept: i64 = database.query_row(kept, [], |row| row.get(0)).unwrap();
+    assert_eq!(kept, 2000);
+}
+
 #[tokio::test]
 async fn a_newer_schema_is_refused_and_left_alone() {
     let place = Place::new();
@@ -108,7 +138,7 @@ async fn a_newer_schema_is_refused_and_left_alone() {
             error,
             OpenError::NewerSchema {
                 found: 99,
-                known: 1,
+                known: 2,
                 ..
             }
         ),

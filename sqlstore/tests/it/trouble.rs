@@ -57,16 +57,37 @@ async fn a_full_disk_is_told_and_mended() {
     assert_eq!(EtcdError::of(&status_of), Some(EtcdError::NoSpace));
     assert_eq!(alarms(&store).await, 1);
     assert_eq!(status(&store).await.errors.len(), 1);
-    // Reading goes on, nothing of the refused write is there, and small writes still fit.
+    // Until it is really full: not even a small one fits.
+    let mut small = 0;
+    while put(&store, &format!("/s/{small:04}"), &"v".repeat(100))
+        .await
+        .is_ok()
+    {
+        small += 1;
+    }
+    let written = written + small;
+    // Reading goes on, and nothing of the refused writes is there.
     assert_eq!(list(&store, all()).await.count, written);
     assert_eq!(store.revision(), 1 + written);
 
-    let delete = DeleteRangeRequest {
-        key: "/k/".into(),
-        range_end: "/k0".into(),
+    // Deletes go on, one by one and together, also where a put waits beside them; the alarm stays
+    // until a put fits.
+    let delete = |key: &str, range_end: &str| DeleteRangeRequest {
+        key: key.to_owned().into(),
+        range_end: range_end.to_owned().into(),
         prev_kv: false,
     };
-    let _done: DeleteRangeResponse = call(&store, Rpc::DeleteRange, &delete).await.unwrap();
+    let value = "v".repeat(20_000);
+    let (one, failed) = (delete("/s/0000", ""), put(&store, "/k/more", &value));
+    let deleted = call::<DeleteRangeResponse>(&store, Rpc::DeleteRange, &one);
+    let (deleted, failed) = tokio::join!(deleted, failed);
+    assert_eq!(deleted.unwrap().deleted, 1);
+    assert!(failed.is_err());
+    assert_eq!(alarms(&store).await, 1);
+    let rest = delete("/", "0");
+    let done: DeleteRangeResponse = call(&store, Rpc::DeleteRange, &rest).await.unwrap();
+    assert_eq!(done.deleted, written - 1);
+    assert_eq!(alarms(&store).await, 1);
     compact(&store, store.revision()).await;
     put(&store, "/k/again", &value).await.unwrap();
     assert_eq!(alarms(&store).await, 0);

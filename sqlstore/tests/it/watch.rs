@@ -377,8 +377,28 @@ async fn what_is_compacted_cannot_be_watched_and_its_edge_can() {
     }
     stream.create(everything(4));
     assert!(stream.next().await.created);
-    let (revision, events) = stream.until_progress().await;
-    assert_eq!((revision, events[&1].len()), (5, 2));
+    // As in etcd, they keep their ids until they are canceled.
+    stream.create(WatchCreateRequest {
+        watch_id: 70,
+        ..everything(4)
+    });
+    for watch_id in [0, 70] {
+        stream.send(RequestUnion::CancelRequest(WatchCancelRequest { watch_id }));
+    }
+    let (mut refused, mut canceled, mut told) = (0, Vec::new(), 0);
+    while canceled.len() < 2 {
+        let answer = stream.next().await;
+        told += answer.events.len();
+        refused += usize::from(answer.created && answer.canceled);
+        if answer.canceled && !answer.created {
+            assert_eq!(answer.compact_revision, 0);
+            canceled.push(answer.watch_id);
+        }
+    }
+    assert_eq!((refused, canceled), (1, vec![0, 70]));
+    let (revision, mut events) = stream.until_progress().await;
+    told += events.remove(&1).unwrap_or_default().len();
+    assert_eq!((revision, told), (5, 2));
     // A deletion at the edge is still told, and gone with the next compaction.
     let delete = DeleteRangeRequest {
         key: "a".into(),

@@ -2,18 +2,23 @@
 //!
 //! A thread of its own does it, in SQLite's passive way, which waits for nobody and makes nobody
 //! wait. Only one thing it cannot do while writes keep coming: the log begins anew only at a
-//! moment in which it has nothing left to move. So where the log has grown long, the writer
-//! moves the small rest itself, between two transactions, right after the thread has moved the
-//! bulk.
+//! moment in which it has nothing left to move. So where the log has grown long, the thread moves
+//! the bulk, again and again until little is left, and the writer moves that between two
+//! transactions.
+//!
+//! SQLite waits for the database file's way to the disk only where it has moved everything, which
+//! would be the writer's turn, with all that was moved before it: so the thread does it after
+//! each of its own.
 //!
 //! ```text
-//!             log > SOON pages              log > LONG pages
-//!  resting -------------------> thread runs -----------------> writer moves the rest
-//!     ^                              |                              |
-//!     +------------------------------+------------------------------+
+//!             log > SOON pages              log > LONG pages, little left
+//!  resting -------------------> thread runs -----------------------------> writer moves the rest
+//!     ^                              |                                           |
+//!     +------------------------------+-------------------------------------------+
 //! ```
 
 use std::{
+    fs::File,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicI64, Ordering},
@@ -28,18 +33,31 @@ use tokio::time::Duration;
 use super::{Connect, Role, Watchman};
 use crate::{error::OpenError, session::Sql, statement::Statement};
 
-/// From here on a checkpoint is worth its while: 8 MiB.
-const SOON: i64 = 2048;
+/// How long the log may become, in pages of 4 KiB.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    /// From here on a checkpoint is worth its while.
+    soon: i64,
+    /// From here on the log should begin anew.
+    long: i64,
+    /// What the writer may be left with: a few milliseconds. Doubled each time that writes were
+    /// faster than the thread, so that there is an end to it.
+    rest: i64,
+    /// From here on the writer moves what there is, however much: the log must end somewhere.
+    longest: i64,
+}
 
-/// From here on the log should begin anew: 64 MiB.
-const LONG: i64 = 16 * 1024;
-
-/// What the writer may be left with: 4 MiB, a few milliseconds.
-const REST: i64 = 1024;
-
-/// From here on the writer moves what there is, however much: the log must end somewhere.
-/// 256 MiB.
-const LONGEST: i64 = 64 * 1024;
+/// 8 MiB, 32 MiB, 512 KiB, 256 MiB.
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            soon: 2048,
+            long: 8 * 1024,
+            rest: 128,
+            longest: 64 * 1024,
+        }
+    }
+}
 
 /// How often the thread looks again where it could not move everything.
 const AGAIN: Duration = Duration::from_millis(250);
@@ -47,12 +65,15 @@ const AGAIN: Duration = Duration::from_millis(250);
 /// What the writer and the thread tell each other.
 #[derive(Debug, Default)]
 pub(crate) struct Checkpointer {
+    limits: Limits,
     /// Pages in the log, as of the last commit.
     pages: AtomicI64,
     /// How many of them the last commit wrote.
     last_commit: AtomicI64,
     /// Pages that a checkpoint has moved since the log began.
     moved: AtomicI64,
+    /// How many the writer may be left with.
+    rest: AtomicI64,
     wants_the_writer: AtomicBool,
     stop: Mutex<bool>,
     wake: Condvar,
@@ -73,7 +94,7 @@ impl Checkpointer {
             pages - before
         };
         self.last_commit.store(wrote, Ordering::Relaxed);
-        if pages - self.moved.load(Ordering::Relaxed) > SOON {
+        if pages - self.moved.load(Ordering::Relaxed) > self.limits.soon {
             self.wake.notify_one();
         }
     }
@@ -82,30 +103,52 @@ impl Checkpointer {
         self.last_commit.load(Ordering::Relaxed)
     }
 
-    pub(super) fn wants_the_writer(&self) -> bool {
-        self.wants_the_writer.load(Ordering::Relaxed)
+    /// The writer's part, between two transactions: where the thread has asked for it, and what is
+    /// left is still little.
+    pub(super) fn close_log(&self, connection: &Connection, watchman: &Watchman) -> Sql<()> {
+        if !self.wants_the_writer.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let (pages, left) = self.state();
+        if left <= 2 * self.may_be_left() || pages > self.limits.longest {
+            self.run_on(connection, watchman)?;
+        }
+        // Otherwise, and where a reader was in the way, it is the thread's turn again.
+        self.wants_the_writer.store(false, Ordering::Relaxed);
+        Ok(())
     }
 
     /// One passive checkpoint.
-    pub(super) fn run_on(&self, connection: &Connection, watchman: &Watchman) -> Sql<()> {
-        self.wants_the_writer.store(false, Ordering::Relaxed);
+    fn run_on(&self, connection: &Connection, watchman: &Watchman) -> Sql<()> {
         let read = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?));
         let (log, moved) = watchman.timed(Statement::Checkpoint, || {
             connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], read)
         })?;
-        self.moved.store(moved, Ordering::Relaxed);
-        watchman.metrics.log_pages.set(log);
+        // Both are -1 where another connection is at it.
+        if log >= 0 {
+            self.moved.store(moved, Ordering::Relaxed);
+            watchman.metrics.log_pages.set(log);
+        }
         Ok(())
     }
 
     /// Starts the thread.
-    pub(crate) fn start(self: &Arc<Self>, connect: &Connect) -> Result<JoinHandle<()>, OpenError> {
+    pub(crate) fn start(
+        self: &Arc<Self>,
+        connect: &Connect,
+        file: Arc<File>,
+    ) -> Result<JoinHandle<()>, OpenError> {
         let connection = connect.open(Role::Checkpoints)?;
         let (this, watchman) = (self.clone(), connect.watchman.clone());
         let origin = watchman.origin.as_ref().clone();
         std::thread::Builder::new()
             .name("keyloom-checkpoint".to_owned())
-            .spawn(move || this.work(&connection, &watchman))
+            .spawn(move || {
+                this.work(&connection, &file, &watchman);
+                // In this order: see the session's own.
+                drop(connection);
+                drop(file);
+            })
             .map_err(|why| OpenError::Thread { origin, why })
     }
 
@@ -114,16 +157,50 @@ impl Checkpointer {
         self.wake.notify_all();
     }
 
-    fn work(&self, connection: &Connection, watchman: &Watchman) {
-        while self.rest() {
+    fn work(&self, connection: &Connection, file: &File, watchman: &Watchman) {
+        let mut before = -1;
+        while self.rest(before) {
+            before = self.moved.load(Ordering::Relaxed);
             if let Err(fault) = self.run_on(connection, watchman) {
                 // Nothing is lost: the log keeps what could not be moved.
                 tracing::warn!(%fault, "checkpoint");
             }
-            let (pages, left) = self.state();
-            let close = (pages > LONG && left < REST) || pages > LONGEST;
-            self.wants_the_writer.store(close, Ordering::Relaxed);
+            self.sync(file, watchman);
+            self.ask_the_writer();
         }
+    }
+
+    /// What was moved goes to the disk now, and not in the writer's turn. Where it fails, SQLite
+    /// is told of it when it waits for the disk itself.
+    fn sync(&self, file: &File, watchman: &Watchman) {
+        if self.state().1 == 0 {
+            return;
+        }
+        let sync = || {
+            let failed = |_| rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR_FSYNC);
+            let synced = file.sync_data().map_err(failed);
+            synced.map_err(|error| rusqlite::Error::SqliteFailure(error, None))
+        };
+        if let Err(fault) = watchman.timed(Statement::SyncFile, sync) {
+            tracing::warn!(%fault, "checkpoint");
+        }
+    }
+
+    fn ask_the_writer(&self) {
+        let (pages, left) = self.state();
+        let rest = self.may_be_left();
+        if pages <= self.limits.long {
+            self.rest.store(self.limits.rest, Ordering::Relaxed);
+        } else if left <= rest || pages > self.limits.longest {
+            self.wants_the_writer.store(true, Ordering::Relaxed);
+        } else {
+            self.rest
+                .store((rest * 2).min(self.limits.soon), Ordering::Relaxed);
+        }
+    }
+
+    fn may_be_left(&self) -> i64 {
+        self.rest.load(Ordering::Relaxed).max(self.limits.rest)
     }
 
     fn state(&self) -> (i64, i64) {
@@ -131,18 +208,27 @@ impl Checkpointer {
         (pages, pages - self.moved.load(Ordering::Relaxed))
     }
 
-    /// Waits for work; `false` when there will be no more.
-    fn rest(&self) -> bool {
+    /// Waits for work; `false` when there will be no more. Where the last run has moved nothing
+    /// beyond `before` a reader is in the way, or the disk fails: not again at once.
+    fn rest(&self, before: i64) -> bool {
         let mut stop = self.stop.lock();
+        let in_vain = |stop: &mut bool| !*stop && self.moved.load(Ordering::Relaxed) == before;
+        self.wake.wait_while_for(&mut stop, in_vain, AGAIN);
         loop {
             if *stop {
                 return false;
             }
             let (pages, left) = self.state();
-            if left > SOON || (pages > LONG && left > 0 && !self.wants_the_writer()) {
+            let wants_the_writer = self.wants_the_writer.load(Ordering::Relaxed);
+            if left > self.limits.soon
+                || (pages > self.limits.long && left > 0 && !wants_the_writer)
+            {
                 return true;
             }
             self.wake.wait_for(&mut stop, AGAIN);
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,11 @@
 //! Opening connections.
 
-use std::{fs, io::ErrorKind, path::Path, sync::Arc};
+use std::{
+    fs::{self, File},
+    io::ErrorKind,
+    path::Path,
+    sync::Arc,
+};
 
 use keyloom_store::environment::Random;
 use rusqlite::{Connection, OpenFlags, config::DbConfig};
@@ -13,7 +18,7 @@ use crate::{
     error::{FaultKind, OpenError, SqlFault},
     given_out::Noted,
     options::SqliteOptions,
-    session::{Identity, Sql},
+    session::{Identity, Room, Sql, Survives},
     statement::Statement,
 };
 
@@ -84,6 +89,7 @@ impl Connect {
     pub(crate) fn session(
         &self,
         role: Role,
+        file: Arc<File>,
         checkpointer: Option<Arc<Checkpointer>>,
     ) -> Sql<SqliteSession> {
         let mut connection = self.open(role)?;
@@ -99,7 +105,22 @@ impl Connect {
             connection,
             watchman: self.watchman.clone(),
             checkpointer,
+            synchronous: self.options.synchronous,
+            survives: Survives::Power,
+            max_pages: self.options.max_pages,
+            room: Room::Quota,
+            _file: file,
         })
+    }
+
+    /// The database file itself. It must be open for as long as any connection is.
+    pub(crate) fn file(&self) -> Sql<Arc<File>> {
+        let opened = File::options()
+            .read(true)
+            .write(true)
+            .open(&self.options.path);
+        let fault = |why: std::io::Error| self.fault(FaultKind::Io, &why.to_string());
+        opened.map(Arc::new).map_err(fault)
     }
 
     pub(super) fn open(&self, role: Role) -> Sql<Connection> {

@@ -57,6 +57,7 @@ impl Draft {
         };
         let connection = watchman.timed(Statement::Import, open)?;
         schema::prepare(&connection, &watchman, random, Past::default())?;
+        watchman.timed(Statement::Import, || schema::begin_draft(&connection))?;
         Ok(Self {
             connection,
             watchman,
@@ -108,6 +109,7 @@ impl Draft {
             let kept: i64 = transaction.query_row(count, [], |row| row.get(0))?;
             let marks = params![revision, kept + 1, revision, kept];
             transaction.execute(sql!("set_marks"), marks)?;
+            schema::end_draft(&transaction)?;
             transaction.commit()?;
             self.connection.execute_batch("DETACH import")?;
             self.connection.close().map_err(|(_, error)| error)?;

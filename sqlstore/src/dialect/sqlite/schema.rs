@@ -16,13 +16,26 @@ use crate::{
 };
 
 /// What brings a database from the version before to the next.
-const MIGRATIONS: &[&str] = &[sql!("schema_1")];
+const MIGRATIONS: &[&str] = &[sql!("schema_1"), sql!("schema_2")];
 
 /// The newest version.
-const NEWEST: i64 = 1;
+const NEWEST: i64 = 2;
 
 /// In SQLite's header, so that `file` and we can tell whose database it is: "kyLm".
 const APPLICATION: i64 = 0x6b79_4c6d;
+
+/// The same of a database that an import has not finished: "kyLd".
+const DRAFT: i64 = 0x6b79_4c64;
+
+/// Nobody takes the database for a whole one from here on.
+pub(super) fn begin_draft(connection: &Connection) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "application_id", DRAFT)
+}
+
+/// It is whole.
+pub(super) fn end_draft(connection: &Connection) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "application_id", APPLICATION)
+}
 
 /// What is known of a database from outside of it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -145,6 +158,10 @@ pub(super) fn version(connection: &Connection, watchman: &Watchman) -> Result<i6
             .query_row(tables, [name], |row| row.get(0))
             .map_err(fault)
     };
+    if application == DRAFT {
+        let origin = watchman.origin.as_ref().clone();
+        return Err(OpenError::Unfinished { origin });
+    }
     if application != APPLICATION {
         return match (application, count("")?, count("kine")?) {
             (0, 0, _) => Ok(0),

@@ -1,0 +1,1 @@
+SELECT start, keys FROM block ORDER BY start

@@ -1,0 +1,1 @@
+SELECT name, objects, bytes FROM class ORDER BY name

@@ -1,0 +1,1 @@
+SELECT counted = next_place FROM marks WHERE one = 1

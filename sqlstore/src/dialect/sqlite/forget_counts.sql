@@ -1,0 +1,2 @@
+DELETE FROM block;
+DELETE FROM class;

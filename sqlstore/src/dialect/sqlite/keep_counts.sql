@@ -1,0 +1,1 @@
+UPDATE marks SET counted = next_place WHERE one = 1

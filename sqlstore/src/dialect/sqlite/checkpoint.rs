@@ -31,7 +31,7 @@ use rusqlite::Connection;
 use tokio::time::Duration;
 
 use super::{Connect, Role, Watchman};
-use crate::{error::OpenError, session::Sql, statement::Statement};
+use crate::{error::OpenError, options::Synchronous, session::Sql, statement::Statement};
 
 /// How long the log may become, in pages of 4 KiB.
 #[derive(Clone, Copy, Debug)]
@@ -141,10 +141,11 @@ impl Checkpointer {
         let connection = connect.open(Role::Checkpoints)?;
         let (this, watchman) = (self.clone(), connect.watchman.clone());
         let origin = watchman.origin.as_ref().clone();
+        let synced = connect.options.synchronous != Synchronous::Off;
         std::thread::Builder::new()
             .name("keyloom-checkpoint".to_owned())
             .spawn(move || {
-                this.work(&connection, &file, &watchman);
+                this.work(&connection, synced.then_some(&*file), &watchman);
                 // In this order: see the session's own.
                 drop(connection);
                 drop(file);
@@ -157,7 +158,8 @@ impl Checkpointer {
         self.wake.notify_all();
     }
 
-    fn work(&self, connection: &Connection, file: &File, watchman: &Watchman) {
+    /// `file` is to be brought to the disk, where that is wanted.
+    fn work(&self, connection: &Connection, file: Option<&File>, watchman: &Watchman) {
         let mut before = -1;
         while self.rest(before) {
             before = self.moved.load(Ordering::Relaxed);
@@ -165,7 +167,9 @@ impl Checkpointer {
                 // Nothing is lost: the log keeps what could not be moved.
                 tracing::warn!(%fault, "checkpoint");
             }
-            self.sync(file, watchman);
+            if let Some(file) = file {
+                self.sync(file, watchman);
+            }
             self.ask_the_writer();
         }
     }

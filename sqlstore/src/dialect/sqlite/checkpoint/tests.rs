@@ -1,3 +1,5 @@
+//! A writer that never rests, and the log that it writes.
+
 use keyloom_store::environment::SeededRandom;
 
 use super::*;

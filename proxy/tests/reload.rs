@@ -16,15 +16,16 @@ use keyloom_etcd_api::{
     etcdserverpb::{DeleteRangeRequest, RangeRequest},
 };
 use keyloom_proxy::{Refusal, Taken};
+use keyloom_store::Store;
 use keyloom_testkit::{
     Answer, Step,
     model::{Fault, Gate, ModelStore},
     program::{Chance, Generator, Group, Settings, Tolerance, same_answer},
 };
 use support::{
-    Keyloom,
+    Keyloom, Ready,
     changing::{ALL, PODS, RBAC, Stage, TENANT, changed, topology},
-    get, keys, list, put,
+    get, keys, list, put, store,
 };
 use tonic::{Code, Status};
 
@@ -107,6 +108,71 @@ async fn a_second_store_that_would_hide_keys_is_refused_at_start() {
         panic!("{held:?}")
     };
     assert_eq!(held.count, 1);
+}
+
+/// An expression without an anchor can lead any key elsewhere, from the first one on.
+#[tokio::test(start_paused = true)]
+async fn an_expression_without_an_anchor_comes_at_a_start_and_later() {
+    const ODD: (&str, &str) = ("pods", "regexp: {key: -odd$}");
+    let stage = Stage::new();
+    let keyloom = stage.start(&topology(&[RBAC, ODD])).await;
+    keyloom.put("/registry/secrets/x/s-odd", "1").await.unwrap();
+    let refused = keyloom.take(&topology(&[RBAC])).await.unwrap_err();
+    assert!(
+        matches!(refused, Refusal::Hides { count: 1, .. }),
+        "{refused}"
+    );
+    let stage = Stage::new();
+    let keyloom = stage.start(&topology(&[RBAC])).await;
+    assert_eq!(keyloom.take(&topology(&[RBAC, ODD])).await, changed(true));
+    keyloom.put("/registry/secrets/x/s-odd", "1").await.unwrap();
+    let held = stage.model("pods").with(|etcd| etcd.header().revision);
+    assert!(held > 1, "on its store");
+}
+
+/// Two backends on one cluster are one store of the ledger, in whatever order they stand.
+#[tokio::test(start_paused = true)]
+async fn backends_of_one_cluster_change_places() {
+    let (default, shared) = (store(1), store(2));
+    let named = [
+        ("default", &default),
+        ("rbac", &shared),
+        ("tenant", &shared),
+    ];
+    let named = named.map(|(name, model)| {
+        let store: Arc<dyn Store> = Arc::new(model.clone());
+        (name.to_owned(), store)
+    });
+    let ready = Ready(named.iter().cloned().collect());
+    let in_order = |names: [&str; 3]| names.map(|name| Arc::clone(&ready.0[name])).to_vec();
+    let stores = in_order(["default", "rbac", "tenant"]);
+    let first = topology(&[RBAC, TENANT]);
+    let started = Keyloom::among(&first, stores, ready.clone());
+    let keyloom = started.await.unwrap();
+    let keys = [
+        "/registry/roles/default/r",
+        "/registry/roles/tenant-a/r",
+        "/registry/pods/tenant-a/p",
+    ];
+    let mut written = Vec::new();
+    for key in keys {
+        written.push(keyloom.put(key, "1").await.unwrap());
+    }
+    let other = topology(&[TENANT, RBAC]);
+    assert_eq!(keyloom.take(&other).await, changed(false));
+    let check = async |keyloom: &Keyloom| {
+        let listed = keyloom.range(list("/registry/")).await.unwrap();
+        let mut found: Vec<_> = listed.kvs.iter().map(|kv| kv.mod_revision).collect();
+        found.sort_unstable();
+        assert_eq!(found, written);
+    };
+    check(&keyloom).await;
+    keyloom.stop().await;
+    let stores = in_order(["default", "tenant", "rbac"]);
+    let keyloom = Keyloom::among(&other, stores, ready.clone()).await.unwrap();
+    check(&keyloom).await;
+    let next = keyloom.put(keys[1], "2").await.unwrap();
+    assert_eq!(next, written[2] + 1);
 }
 
 async fn delete(keyloom: &Keyloom, key: &str) -> i64 {

@@ -14,8 +14,9 @@ use crate::{
     programs,
 };
 
-/// How long a successor waits for a Keyloom that was killed.
-const TERM: &str = "2s";
+/// How long a successor waits for a Keyloom that was killed. As by default: a loaded machine can make
+/// one that is shorter run out.
+const TERM: &str = "5s";
 
 /// A program with one address, started again at it.
 #[derive(Debug)]

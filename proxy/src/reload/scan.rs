@@ -52,7 +52,11 @@ pub(crate) async fn scan(
 ) -> Result<Found, String> {
     let mut found = Found::default();
     for range in ranges {
-        let mut from = range.start.clone();
+        // No key is empty, and a store takes an empty one for none.
+        let mut from = match range.start.is_empty() {
+            true => KeyRange::all().start,
+            false => range.start.clone(),
+        };
         loop {
             let rest = KeyRange {
                 start: from,

@@ -13,15 +13,15 @@ use super::{
 use crate::poll;
 
 /// Objects created at once, and one after the other.
-const MANY: usize = 200;
-const SINGLE: usize = 20;
+const MANY: usize = 500;
+const SINGLE: usize = 40;
 const AT_ONCE: usize = 6;
 
 /// One round.
 #[derive(Clone, Copy, Debug)]
 pub struct Measured {
     pub created_per_second: f64,
-    /// A list of all config maps, from the store and not from the apiserver's cache.
+    /// A list of all config maps in pages of 500.
     pub list: Duration,
     /// From the sending of a create until a watch says it, the median of several.
     pub watch: Duration,
@@ -40,7 +40,6 @@ pub async fn round(api: &Api, round: usize) -> Measured {
     let created = start.elapsed();
 
     let start = Instant::now();
-    // A page that the cache has no snapshot for is read from the store.
     api.pages(&CONFIG_MAPS.everywhere(), 500).await;
     let list = start.elapsed();
 
@@ -68,21 +67,22 @@ pub async fn round(api: &Api, round: usize) -> Measured {
     }
 }
 
-/// The medians of several rounds, as a row of a table.
+/// The medians of several rounds, and between which values they lie, as a row of a table.
 #[must_use]
 pub fn row(name: &str, rounds: &[Measured]) -> String {
-    let middle = |mut values: Vec<f64>| {
+    let shown = |digits: usize, value: fn(&Measured) -> f64| {
+        let mut values: Vec<_> = rounds.iter().map(value).collect();
         values.sort_by(f64::total_cmp);
-        values[values.len() / 2]
+        let (least, most) = (values[0], values[values.len() - 1]);
+        let middle = values[values.len() / 2];
+        format!("{middle:.digits$} ({least:.digits$} to {most:.digits$})")
     };
-    let created = middle(
-        rounds
-            .iter()
-            .map(|round| round.created_per_second)
-            .collect(),
-    );
-    let millis = |duration: Duration| duration.as_secs_f64() * 1000.0;
-    let list = middle(rounds.iter().map(|round| millis(round.list)).collect());
-    let watch = middle(rounds.iter().map(|round| millis(round.watch)).collect());
-    format!("| {name} | {created:.0} | {list:.1} | {watch:.1} |")
+    let created = shown(0, |round| round.created_per_second);
+    let list = shown(1, |round| millis(round.list));
+    let watch = shown(1, |round| millis(round.watch));
+    format!("| {name} | {created} | {list} | {watch} |")
+}
+
+fn millis(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1000.0
 }

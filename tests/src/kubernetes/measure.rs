@@ -13,8 +13,8 @@ use super::{
 use crate::poll;
 
 /// Objects created at once, and one after the other.
-const MANY: usize = 500;
-const SINGLE: usize = 40;
+const MANY: usize = 200;
+const SINGLE: usize = 20;
 const AT_ONCE: usize = 6;
 
 /// One round.

@@ -202,7 +202,12 @@ impl Hub {
 
     /// Below which a range cannot be watched because it moved there.
     pub(crate) fn range_floor(&self, range: &KeyRange) -> UnifiedRev {
-        self.eras.now().floor(range)
+        // Whoever has what was there just below a change does not have what the change brought,
+        // and will not be told.
+        match self.eras.now().floor(range).get() {
+            0 => UnifiedRev::default(),
+            change => UnifiedRev::new(change.saturating_add(1)),
+        }
     }
 
     /// Adds a watcher that has everything up to `cursor`.

@@ -13,6 +13,9 @@ pub trait Places {
     fn head(&self) -> UnifiedRev;
     /// Just below the store's next visible revision above `r`, or the head.
     fn below_next(&self, slot: StoreSlot, r: StoreRev) -> UnifiedRev;
+    /// Up to where somebody who was shown the store's events up to `r` has been shown everything of
+    /// it: as [`Self::below_next`], and nowhere as long as that is not known.
+    fn shown_up_to(&self, slot: StoreSlot, r: StoreRev) -> UnifiedRev;
     /// The `u` of a revision; none if it is hidden or not in the ledger.
     fn unified(&self, slot: StoreSlot, r: StoreRev) -> Option<UnifiedRev>;
     /// The store's largest revision at or below `u`.
@@ -30,6 +33,10 @@ impl Places for Ledger {
 
     fn below_next(&self, slot: StoreSlot, r: StoreRev) -> UnifiedRev {
         Ledger::below_next(self, slot, r)
+    }
+
+    fn shown_up_to(&self, slot: StoreSlot, r: StoreRev) -> UnifiedRev {
+        Ledger::shown_up_to(self, slot, r)
     }
 
     fn unified(&self, slot: StoreSlot, r: StoreRev) -> Option<UnifiedRev> {

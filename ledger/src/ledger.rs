@@ -241,7 +241,8 @@ impl Ledger {
         if (1..=identity).contains(&u.get()) {
             return Some(StoreRev::new(u.get()));
         }
-        let pos = u.get() - self.start.get() - 1;
+        // What is asked for is a client's number, and may be any.
+        let pos = u.get().saturating_sub(self.start.get() + 1);
         match self.order.look(symbol(slot), pos) {
             (v, true) if pos >= 0 => self.r_of(slot, v),
             _ => None,
@@ -255,9 +256,20 @@ impl Ledger {
         if r.get() < self.identity(slot) {
             return UnifiedRev::new(r.get());
         }
-        let (v, _) = self.look(slot, StoreRev::new(r.get() + 1));
+        let (v, _) = self.look(slot, StoreRev::new(r.get().saturating_add(1)));
         self.u_of(slot, v)
             .map_or_else(|| self.head(), |u| UnifiedRev::new(u.get() - 1))
+    }
+
+    /// Up to where somebody who was shown a store's events up to `r` has been shown everything of
+    /// it: [`Self::below_next`]. Nowhere while it is not known what of the store was given out, nor
+    /// below the store's floor, above which it begins anew.
+    pub fn shown_up_to(&self, slot: StoreSlot, r: StoreRev) -> UnifiedRev {
+        let below = self.below_next(slot, r);
+        let known = self
+            .store(slot)
+            .is_some_and(|store| store.settled && below.get() + 1 >= store.floor.get());
+        if known { below } else { UnifiedRev::default() }
     }
 
     /// Every store's revision at `u`, by slot; retired stores included.

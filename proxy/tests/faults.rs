@@ -143,6 +143,22 @@ async fn a_store_that_goes_back_is_shut_out() {
     assert!(keyloom.put(DEFAULT, "3").await.is_ok());
 }
 
+/// It lost one revision, and the next write takes the same number.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_goes_back_by_one_revision_gives_none_out_again() {
+    let (keyloom, stores) = three().await;
+    let old = stores[2].snapshot();
+    let lost = keyloom.put(TENANT, "2").await.unwrap();
+    stores[2].restore(old);
+    let error = keyloom.put(TENANT, "3").await.unwrap_err();
+    assert!(
+        error.message().contains("\"tenant-a\" went back"),
+        "{error}"
+    );
+    assert!(keyloom.ask(&get(TENANT)).await.is_err());
+    assert!(keyloom.put(DEFAULT, "3").await.unwrap() > lost);
+}
+
 #[tokio::test(start_paused = true)]
 async fn another_cluster_under_an_old_name_is_refused() {
     let (keyloom, mut stores) = three().await;

@@ -209,6 +209,55 @@ async fn a_cache_that_resumes_from_below_the_hole_must_not_be_sent_what_its_read
     assert_eq!(keys(&relisted), [DEFAULT, TENANT, RBAC]);
 }
 
+/// The same with a store that is away when the successor starts: nobody knows then what of it was
+/// given out. A watch that goes on from before is held, and begins anew when the store is back.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_returns_must_not_send_what_its_readers_already_saw() {
+    let (keyloom, stores) = unrecorded().await;
+    let listed = head(&keyloom).await;
+    let mut cache = watch(&keyloom, EVERYTHING, listed + 1).await;
+    assert!(next(&mut cache).await.unwrap().unwrap().created);
+    let mut seen = 0;
+    for value in ["2", "3"] {
+        let written = keyloom.put(RBAC, value).await.unwrap();
+        let shown = next(&mut cache).await.unwrap().unwrap();
+        seen = shown.events[0].kv.as_ref().unwrap().mod_revision;
+        assert_eq!(seen, written);
+    }
+    stores[1].inject_always(None, Fault::NotSent);
+    let keyloom = killed(keyloom, &stores).await;
+
+    let mut caches = Vec::new();
+    for start in [listed + 1, seen, seen + 1] {
+        let mut cache = watch(&keyloom, EVERYTHING, start).await;
+        assert!(next(&mut cache).await.unwrap().unwrap().created);
+        caches.push(cache);
+    }
+    keyloom.put(DEFAULT, "2").await.unwrap();
+    for cache in &mut caches {
+        let early = timeout(Duration::from_secs(2), cache.next()).await;
+        assert!(
+            early.is_err(),
+            "told of a place before it is known: {early:?}"
+        );
+    }
+    stores[1].clear_faults();
+    for cache in &mut caches {
+        let answer = timeout(Duration::from_secs(60), cache.next()).await;
+        let answer = answer.unwrap().unwrap().unwrap();
+        let answer = WatchResponse::decode(answer).unwrap();
+        assert_eq!(answer.events, [], "shown again");
+        assert!(
+            answer.canceled && answer.compact_revision > seen,
+            "{answer:?}"
+        );
+    }
+    let value = keyloom.range(list(RBAC)).await.unwrap().kvs[0]
+        .value
+        .clone();
+    assert_eq!(value, "3");
+}
+
 /// Where one store alone has something new, its own order is the whole order.
 #[tokio::test(start_paused = true)]
 async fn what_one_store_alone_has_new_keeps_its_revisions() {

@@ -156,6 +156,11 @@ async fn only_watches_that_would_gain_keys_begin_anew() {
         watches.push(watching);
     }
     assert_eq!(keyloom.take(&topology(&[RBAC, PODS])).await, changed(true));
+    // A client that listed just before and watches just after gains them as well.
+    let mut late = Watching::open(&keyloom).await;
+    late.watch("/registry/pods/", before + 1);
+    assert!(late.next(SOON).await.unwrap().created);
+    assert!(cancelled(&mut late).await.unwrap() > before + 1);
     let head = keyloom.put("/registry/secrets/x/t", "1").await.unwrap();
     let [gains, all, other, secrets] = &mut watches[..] else {
         panic!()

@@ -23,6 +23,8 @@ mod routing;
 mod demo;
 mod steps;
 
+mod fuzz;
+
 mod codegen;
 mod debian;
 mod peers;
@@ -88,6 +90,16 @@ enum Chore {
         #[arg(last = true)]
         arguments: Vec<String>,
     },
+    /// Looks for inputs that break what must hold: libFuzzer over the targets of `fuzz/`. Wants a
+    /// C++ compiler
+    Fuzz {
+        /// For all targets together
+        #[arg(long, default_value_t = 16)]
+        minutes: u64,
+        /// Only this one
+        #[arg(value_parser = fuzz::TARGETS)]
+        target: Option<String>,
+    },
     /// Everything: check, the tests that need no server, e2e
     Test,
 }
@@ -136,6 +148,9 @@ fn run(chore: Chore) -> Result<()> {
                 arguments: &arguments,
             };
             e2e::kubernetes(&root, &mut steps, long, wanted);
+        }
+        Chore::Fuzz { minutes, target } => {
+            fuzz::fuzz(&root, &mut steps, minutes, target.as_deref());
         }
         Chore::Test => {
             check::lint(&root, &mut steps);

@@ -1,7 +1,7 @@
 //! The house rules that no compiler checks: `cargo xtask tidy`.
 //!
 //! The rules about one file are in `tidy/file.rs`, those about which room may use which in
-//! `tidy/rooms.rs`. Each is a pure function from text to faults, and its tests plant each fault once.
+//! `tidy/rooms.rs`, that pages name tests that exist in `tidy/promises.rs`. Each is a pure function from text to faults, and its tests plant each fault once.
 
 use std::{fmt, fs, path::Path, process::Command};
 
@@ -11,6 +11,7 @@ use crate::process::output;
 
 mod blank;
 mod file;
+mod promises;
 mod rooms;
 
 /// One place where a rule is broken.
@@ -33,11 +34,18 @@ impl fmt::Display for Fault {
 /// When a rule is broken.
 pub(crate) fn check(root: &Path) -> Result<()> {
     let mut faults = rooms::check(root)?;
+    let mut tests = promises::Tests::default();
+    let mut texts = Vec::new();
     for path in listed(root)? {
         // A tracked file may have been removed and not yet committed so; a binary one is not ours.
         if let Ok(text) = fs::read_to_string(root.join(&path)) {
             faults.extend(file::check(&path, &text));
+            tests.read(&path, &text);
+            texts.push((path, text));
         }
+    }
+    for (path, text) in &texts {
+        faults.extend(promises::check(path, text, &tests));
     }
     for fault in &faults {
         println!("{fault}");

@@ -87,7 +87,7 @@ impl Hub {
                 Some(chase) if chase.met => delivered.max(chase.delivered),
                 Some(chase) => chase.delivered,
             };
-            Some(places.below_next(slot, delivered))
+            Some(places.shown_up_to(slot, delivered))
         });
         bound.min(places.head())
     }

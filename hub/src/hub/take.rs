@@ -182,7 +182,35 @@ impl Hub {
             self.wake_restless();
             return None;
         }
-        *history = crate::history::History::after(last_lost);
+        self.begin_anew(slot, last_lost, floor, places);
+        Some(floor)
+    }
+
+    /// A store that was away while the order was lost is back: what it wrote before is above a floor
+    /// now, and whoever was shown it must not be shown it again. Cancels the watchers that stand
+    /// below, and says whether the store's watch has to go on elsewhere: above [`Hub::delivered`].
+    pub fn returned(&mut self, slot: StoreSlot, places: &dyn Places) -> bool {
+        let floor = places.floor(slot);
+        let Some(history) = self.histories.get(&slot) else {
+            return false;
+        };
+        if first_above(slot, history.delivered, places) >= floor {
+            return false;
+        }
+        self.begin_anew(slot, places.store_at(slot, floor), floor, places);
+        true
+    }
+
+    /// A store's history begins above `last_lost`, and nobody goes on from below `floor`.
+    fn begin_anew(
+        &mut self,
+        slot: StoreSlot,
+        last_lost: StoreRev,
+        floor: UnifiedRev,
+        places: &dyn Places,
+    ) {
+        let begun = crate::history::History::after(last_lost);
+        self.histories.insert(slot, begun);
         for topic in self.topics.values_mut() {
             topic.forget(slot, last_lost);
         }
@@ -193,7 +221,6 @@ impl Hub {
         let all = self.topics.keys().copied().collect();
         self.release(all, places);
         self.wake_restless();
-        Some(floor)
     }
 }
 
@@ -219,8 +246,8 @@ impl Frontiers {
         if let Some((_, known)) = self.stores.iter().find(|(other, _)| *other == slot) {
             return *known;
         }
-        let below_next = places.below_next(slot, delivered);
-        self.stores.push((slot, below_next));
-        below_next
+        let shown = places.shown_up_to(slot, delivered);
+        self.stores.push((slot, shown));
+        shown
     }
 }

@@ -88,7 +88,8 @@ impl Track {
             return (0, false);
         };
         let end = self.open.get(next).map_or(self.total, |run| run.before);
-        let rank = run.before + pos - run.start;
+        // What is asked for may be any number.
+        let rank = run.before.saturating_add(pos - run.start);
         (rank.min(end), rank < end)
     }
 

@@ -69,6 +69,29 @@ fn nothing_translates_to_zero() {
     assert_eq!(l.store_at(StoreSlot::new(9), u(4)), r(1));
 }
 
+/// A client compares with whatever number it likes.
+#[test]
+fn the_largest_and_the_smallest_numbers_are_asked_for() {
+    let mut l = start(&[1, 5]);
+    for run in 0..4 {
+        for slot in [D, B] {
+            for number in [i64::MIN, i64::MIN + 1, -1] {
+                assert_eq!(l.store_exact(slot, u(number)), None);
+                assert_eq!(l.unified(slot, r(number)), None);
+                assert_eq!(l.store_at(slot, u(number)), r(1));
+                assert_eq!(l.below_next(slot, r(number)), l.below_next(slot, r(1)));
+            }
+            for number in [i64::MAX - 1, i64::MAX] {
+                assert_eq!(l.store_exact(slot, u(number)), None);
+                assert_eq!(l.unified(slot, r(number)), None);
+                assert_eq!(l.store_at(slot, u(number)), l.frontier(slot));
+                assert_eq!(l.below_next(slot, r(number)), l.head());
+            }
+        }
+        l.observe([D, B][run % 2], r(20 * (run as i64 + 1)));
+    }
+}
+
 #[test]
 fn an_added_store_is_one_run_at_the_head_with_its_floor_there() {
     let mut l = start(&[10]);

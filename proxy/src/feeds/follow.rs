@@ -72,6 +72,10 @@ async fn read(feeds: &Arc<Feeds>, followed: &Followed) -> Result<Infallible, Fee
     let delivered = feeds.with(|hub, _| hub.delivered(member.slot)).flatten();
     let mut feed = Feed::after(delivered.unwrap_or(StoreRev::FIRST));
     let mut answers = feeds.open(member, &feed).await?;
+    // It is let in: where it was away while the order was lost, its place is known by now.
+    if feeds.with(|hub, order| hub.returned(member.slot, order)) == Some(true) {
+        return Err(FeedEnd::Ended("back above a new floor".to_owned()));
+    }
     while let Some(answer) = answers.next().await {
         let taken = feed.take(&answer?)?;
         feeds.recognise(member, taken.header.cluster_id)?;

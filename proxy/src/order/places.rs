@@ -16,6 +16,10 @@ impl Places for Merged {
         self.ledger().ledger.below_next(slot, r)
     }
 
+    fn shown_up_to(&self, slot: StoreSlot, r: StoreRev) -> UnifiedRev {
+        self.ledger().ledger.shown_up_to(slot, r)
+    }
+
     fn unified(&self, slot: StoreSlot, r: StoreRev) -> Option<UnifiedRev> {
         self.ledger().ledger.unified(slot, r)
     }

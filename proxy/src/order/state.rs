@@ -348,7 +348,9 @@ impl Inner {
         } = answered;
         let frontier = self.ledger.frontier(slot);
         self.believable(answered, frontier)?;
-        if let Some(known) = known.filter(|known| revision < *known) {
+        // A write takes a revision above everything that was there when it was sent.
+        let is_below = |known: &StoreRev| revision < *known || wrote && revision == *known;
+        if let Some(known) = known.filter(is_below) {
             let error = OrderError::WentBack {
                 known: known.get(),
                 answered: revision.get(),

@@ -13,7 +13,7 @@ use crate::process::{cargo, output};
 /// A room, and the rooms it may use.
 type Room = (&'static str, &'static [&'static str]);
 
-const ROOMS: [Room; 12] = [
+const ROOMS: [Room; 14] = [
     ("etcd-api", &[]),
     ("topology", &["etcd-api"]),
     ("router", &["etcd-api", "topology"]),
@@ -29,6 +29,13 @@ const ROOMS: [Room; 12] = [
     ),
     ("loadtest", &["etcd-api"]),
     ("testkit", &["etcd-api", "store"]),
+    ("model", &[]),
+    (
+        "fuzz",
+        &[
+            "etcd-api", "topology", "router", "ledger", "store", "sqlstore", "proxy", "testkit",
+        ],
+    ),
     (
         "tests",
         &[

@@ -209,8 +209,8 @@ pub fn recover(
         reserved,
         hidden,
     } = restored;
-    for slot in 0..STORES {
-        if observed[slot].is_some_and(|r| r < ledger.frontier(slot)) {
+    for (slot, found) in observed.iter().enumerate() {
+        if found.is_some_and(|r| r < ledger.frontier(slot)) {
             return Err(WentBack(slot));
         }
     }
@@ -261,8 +261,8 @@ pub fn recover(
             ledger.settled[slot] = false;
         }
     }
-    for slot in 0..STORES {
-        if let Some(r) = observed[slot].filter(|_| !ledger.settled[slot]) {
+    for (slot, found) in observed.iter().enumerate() {
+        if let Some(r) = found.filter(|_| !ledger.settled[slot]) {
             ledger.return_of(slot, r, care)?;
         }
     }

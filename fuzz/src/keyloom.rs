@@ -33,6 +33,9 @@ backends:
 /// Longer than any limit of Keyloom's own.
 const PATIENCE: Duration = Duration::from_secs(600);
 
+/// Longer than one input takes, whatever is waited for.
+const LONGEST: Duration = Duration::from_secs(86_400);
+
 struct Nowhere;
 
 impl OpenStores for Nowhere {
@@ -56,7 +59,11 @@ pub(crate) fn run(body: impl Future<Output = ()>) {
     let before = panics::count();
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = runtime.enable_all().start_paused(true).build().unwrap();
-    runtime.block_on(body);
+    runtime.block_on(async {
+        // In stopped time: whatever waits for ever is found at once.
+        let ended = timeout(LONGEST, body).await;
+        assert!(ended.is_ok(), "it does not end");
+    });
     drop(runtime);
     assert_eq!(panics::count(), before, "a task panicked");
 }

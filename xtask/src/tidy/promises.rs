@@ -75,7 +75,7 @@ pub(super) fn check(path: &str, text: &str, tests: &Tests) -> Vec<Fault> {
         let last = cells.len().checked_sub(2).and_then(|last| cells.get(last));
         if cells.len() < 3 {
             shown_by = false;
-        } else if path == GUARANTEES && cells.iter().any(|cell| *cell == COLUMN) {
+        } else if path == GUARANTEES && cells.contains(&COLUMN) {
             shown_by = true;
         }
         let commands = spans(line).filter_map(|span| missing(span, tests));

@@ -140,7 +140,7 @@ fn recovers(restored: Restored, entropy: &mut Entropy<'_>) {
     for slot in slots {
         let known = restored.ledger.frontier(slot).get();
         let change = entropy.below(40) as i64 - 3;
-        if entropy.byte() % 8 != 0 {
+        if !entropy.byte().is_multiple_of(8) {
             observed.push((slot, StoreRev::new(known.saturating_add(change))));
         }
     }

@@ -63,7 +63,7 @@ pub fn target(data: &[u8]) {
             .filter(|key| !key.is_empty() && range.contains(key))
             .collect();
         holds(&topology, &range, &keys);
-        plans(&topology, key, range_end, &keys);
+        plans(&topology, &key, &range_end, &keys);
     }
 }
 
@@ -147,7 +147,7 @@ fn may_hold(part: &Part, key: &[u8]) -> bool {
 
 /// A plan leaves out no store that a key of the range routes to, and a request goes to one store as
 /// it stands only where no key of the range routes to another.
-fn plans(topology: &Topology, key: Bytes, range_end: Bytes, keys: &BTreeSet<Vec<u8>>) {
+fn plans(topology: &Topology, key: &Bytes, range_end: &Bytes, keys: &BTreeSet<Vec<u8>>) {
     let routed: BTreeSet<_> = keys.iter().filter_map(|key| topology.route(key)).collect();
     let request = RangeRequest {
         key: key.clone(),
@@ -165,7 +165,7 @@ fn plans(topology: &Topology, key: Bytes, range_end: Bytes, keys: &BTreeSet<Vec<
     assert!(!whole || routed.len() <= 1, "{request:?}");
     let request = DeleteRangeRequest {
         key: key.clone(),
-        range_end,
+        range_end: range_end.clone(),
         ..DeleteRangeRequest::default()
     };
     let deletes = match plan_delete(topology, &request) {
@@ -177,8 +177,8 @@ fn plans(topology: &Topology, key: Bytes, range_end: Bytes, keys: &BTreeSet<Vec<
         routed.is_subset(&deletes),
         "{request:?} {routed:?} {deletes:?}"
     );
-    if let Ok(store) = plan_put(topology, &key) {
-        assert_eq!(topology.route(&key), Some(store));
+    if let Ok(store) = plan_put(topology, key) {
+        assert_eq!(topology.route(key), Some(store));
     }
 }
 

@@ -2,6 +2,12 @@
 //! fixed, so that what passed once passes again: `cargo run --release -p keyloom-fuzz -- --seed N`
 //! and `cargo xtask fuzz` look further.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test stops at the first surprise"
+)]
+
 use std::time::Duration;
 
 use keyloom_fuzz::{TARGETS, drive::drive};

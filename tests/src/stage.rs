@@ -59,13 +59,13 @@ fn settings() -> Settings {
 }
 
 impl Stage {
-    /// Stores that have a key each, and a Keyloom that takes over quickly.
+    /// Stores that have a key each, and a Keyloom with a term that a busy machine keeps.
     pub async fn new(seed: u64) -> Self {
         let versions = [Version::V36, Version::V36, Version::V34, Version::V36];
         let [reference, stores @ ..] = Etcd::start_all(versions).await;
         let urls: Vec<_> = stores.iter().map(Etcd::url).collect();
         let file = topology().file(&urls);
-        let mut keyloom = Keyloom::launch_with(&file, &["--term", "2s"]);
+        let mut keyloom = Keyloom::launch_with(&file, &["--term", "5s"]);
         keyloom.ready().await;
         let duel = Duel::new(seed, settings(), reference.client(), keyloom.client());
         let split = Split::new(duel, topology());

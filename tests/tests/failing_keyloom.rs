@@ -100,7 +100,7 @@ async fn of_two_keylooms_on_one_ledger_the_older_says_nothing_wrong() {
     let mut stage = Stage::new(702).await;
     let old = stage.keyloom.client();
     stage.keyloom.pause();
-    let mut successor = Keyloom::launch_with(&stage.file, &["--term", "2s"]);
+    let mut successor = Keyloom::launch_with(&stage.file, &["--term", "5s"]);
     successor.ready().await;
     let revision = successor.client().put(KEYS[PODS], "of the successor").await;
     stage.keyloom.resume();
@@ -120,7 +120,7 @@ async fn of_two_keylooms_on_one_ledger_the_older_says_nothing_wrong() {
 #[tokio::test]
 async fn a_second_keyloom_waits_for_the_first_and_takes_over_in_order() {
     let mut stage = Stage::new(703).await;
-    let mut second = Keyloom::launch_with(&stage.file, &["--term", "2s"]);
+    let mut second = Keyloom::launch_with(&stage.file, &["--term", "5s"]);
     eventually("the second's waiting", || async {
         if second.log().contains("waiting") {
             Ok(())

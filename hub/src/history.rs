@@ -34,6 +34,11 @@ impl History {
         self.groups.push_back(group);
     }
 
+    /// How many revisions are kept, and their bytes.
+    pub(crate) fn size(&self) -> (usize, usize) {
+        (self.groups.len(), self.bytes)
+    }
+
     /// Takes the oldest group out where there are more than the bounds allow.
     pub(crate) fn overflow(&mut self, bounds: &Bounds) -> Option<Arc<PlacedGroup>> {
         if self.bytes <= bounds.history_bytes && self.groups.len() <= bounds.history_groups {

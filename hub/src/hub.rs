@@ -73,6 +73,20 @@ pub struct Signals {
     pub resumed: Vec<ChaseId>,
 }
 
+/// See [`Hub::census`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Census {
+    pub streams: usize,
+    pub watchers: usize,
+    /// Distinct ranges that are watched.
+    pub ranges: usize,
+    /// Watchers that are caught up from a store, each store by itself.
+    pub chases: usize,
+    /// Of all stores, for watches that come back.
+    pub kept_revisions: usize,
+    pub kept_bytes: usize,
+}
+
 /// See the crate's page.
 #[derive(Debug)]
 pub struct Hub {
@@ -161,6 +175,23 @@ impl Hub {
     #[must_use]
     pub fn signals(&mut self) -> Signals {
         std::mem::take(&mut self.signals)
+    }
+
+    /// How much there is of everything that comes and goes.
+    #[must_use]
+    pub fn census(&self) -> Census {
+        let sizes = self.histories.values().map(History::size);
+        let (kept_revisions, kept_bytes) = sizes.fold((0, 0), |(revisions, bytes), size| {
+            (revisions + size.0, bytes + size.1)
+        });
+        Census {
+            streams: self.streams.len(),
+            watchers: self.watchers.len(),
+            ranges: self.topics.len(),
+            chases: self.chases.len(),
+            kept_revisions,
+            kept_bytes,
+        }
     }
 
     /// The last revision that a store's watch has delivered.

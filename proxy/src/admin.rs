@@ -9,11 +9,12 @@ use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use keyloom_store::environment::Connection;
 use parking_lot::RwLock;
-use prometheus_client::registry::Registry;
+use prometheus_client::{metrics::gauge::Gauge, registry::Registry};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::debug;
 
 use crate::{
+    gauges::Gauges,
     instance::Instance,
     listen::Accept,
     reload::{Place, Status, Stray},
@@ -25,6 +26,7 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// What the pages show.
 pub(crate) struct Shared {
     registry: Registry,
+    gauges: Gauges,
     stores: Arc<Stores>,
     topology: Status,
     instance: RwLock<Option<Arc<Instance>>>,
@@ -37,13 +39,20 @@ impl std::fmt::Debug for Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(registry: Registry, stores: Arc<Stores>, topology: Status) -> Self {
+    pub(crate) fn new(mut registry: Registry, stores: Arc<Stores>, topology: Status) -> Self {
+        let gauges = Gauges::register(&mut registry);
         Self {
             registry,
+            gauges,
             stores,
             topology,
             instance: RwLock::new(None),
         }
+    }
+
+    /// How many connections of clients are open: to be kept by the listeners.
+    pub(crate) fn connections(&self) -> Gauge {
+        self.gauges.connections.clone()
     }
 
     /// The instance serves from now on.
@@ -64,12 +73,30 @@ impl Shared {
     }
 }
 
-/// The topology's pages.
 impl Shared {
     fn instance(&self) -> Option<Arc<Instance>> {
         self.instance.read().clone()
     }
 
+    fn metrics(&self) -> Response<Full<Bytes>> {
+        let census = self.instance().map(|instance| instance.census());
+        self.gauges.look(&census.unwrap_or_default());
+        let mut page = String::new();
+        match prometheus_client::encoding::text::encode(&mut page, &self.registry) {
+            Ok(()) => {
+                let mut response = text(StatusCode::OK, page);
+                let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+                let kind = header::HeaderValue::from_static(kind);
+                response.headers_mut().insert(header::CONTENT_TYPE, kind);
+                response
+            }
+            Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+        }
+    }
+}
+
+/// The topology's pages.
+impl Shared {
     /// What is served, as a file.
     fn topology_text(&self) -> Response<Full<Bytes>> {
         match self.instance() {
@@ -190,7 +217,7 @@ async fn page(request: &Request<Incoming>, shared: &Shared) -> Response<Full<Byt
             Ok(()) => text(StatusCode::OK, "ok\n".to_owned()),
             Err(why) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
         },
-        "/metrics" => metrics(&shared.registry),
+        "/metrics" => shared.metrics(),
         "/stores" => text(StatusCode::OK, shared.stores.page()),
         "/usage" => text(StatusCode::OK, shared.stores.usage()),
         "/topology" => shared.topology_text(),
@@ -206,20 +233,6 @@ async fn page(request: &Request<Incoming>, shared: &Shared) -> Response<Full<Byt
              /topology/strays\n"
                 .to_owned(),
         ),
-    }
-}
-
-fn metrics(registry: &Registry) -> Response<Full<Bytes>> {
-    let mut page = String::new();
-    match prometheus_client::encoding::text::encode(&mut page, registry) {
-        Ok(()) => {
-            let mut response = text(StatusCode::OK, page);
-            let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-            let kind = header::HeaderValue::from_static(kind);
-            response.headers_mut().insert(header::CONTENT_TYPE, kind);
-            response
-        }
-        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
     }
 }
 

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 use anyhow::{Context as _, Result, ensure};
 use keyloom_sqlstore::Restored;
 use keyloom_store::environment::{Dial, Random};
-use prometheus_client::registry::Registry;
+use prometheus_client::{metrics::gauge::Gauge, registry::Registry};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
 
@@ -106,7 +106,11 @@ pub async fn serve(
     let ended = match followed {
         Ok(()) => {
             shared.ready(Arc::clone(&instance));
-            answer_calls(&options, &environment, &instance, metrics, &announce, &stop).await
+            let counted = Counted {
+                calls: metrics,
+                connections: shared.connections(),
+            };
+            answer_calls(&options, &environment, &instance, counted, &announce, &stop).await
         }
         Err(error) => Err(error),
     };
@@ -124,13 +128,13 @@ async fn answer_calls(
     options: &ServeOptions,
     environment: &Environment,
     instance: &Arc<Instance>,
-    metrics: Arc<Metrics>,
+    counted: Counted,
     announce: &Announce,
     stop: &CancellationToken,
 ) -> Result<()> {
     let listeners = bind(options, environment).await?;
     instance.advertise(advertised(options, &listeners)?);
-    let calls = listen_all(listeners, instance, metrics, stop, announce)?;
+    let calls = listen_all(listeners, instance, counted, stop, announce)?;
     announce("ready");
     let ended = watch(instance, stop).await;
     stop.cancel();
@@ -182,6 +186,12 @@ async fn follow(
         }
     });
     Ok(())
+}
+
+/// What the listeners count.
+struct Counted {
+    calls: Arc<Metrics>,
+    connections: Gauge,
 }
 
 /// Tasks that end before the instance does.
@@ -281,7 +291,7 @@ fn advertised(options: &ServeOptions, bound: &[Bound]) -> Result<Vec<String>> {
 fn listen_all(
     listeners: Vec<Bound>,
     instance: &Arc<Instance>,
-    metrics: Arc<Metrics>,
+    counted: Counted,
     stop: &CancellationToken,
     announce: &Announce,
 ) -> Result<TaskTracker> {
@@ -293,13 +303,17 @@ fn listen_all(
             .is_some_and(|instance| instance.ready().is_ok())
     };
     let extras = Extras::new(health, ready)?;
-    let stack = stack(Arc::clone(&instance.services), extras, metrics);
+    let stack = stack(Arc::clone(&instance.services), extras, counted.calls);
     let tasks = TaskTracker::new();
     for Bound { url, listener, tls } in listeners {
         announce(&format!("serving on {url}"));
         info!(%url, "serving");
         let (stack, stop) = (stack.clone(), stop.clone());
-        tasks.spawn(listen::serve(listener, tls, stack, Limits::default(), stop));
+        let limits = Limits {
+            open: counted.connections.clone(),
+            ..Limits::default()
+        };
+        tasks.spawn(listen::serve(listener, tls, stack, limits, stop));
     }
     Ok(tasks)
 }

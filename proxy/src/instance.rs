@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use keyloom_etcd_api::Rpc;
+use keyloom_hub::Census;
 use keyloom_store::{Store, environment::Random};
 use keyloom_topology::Topology;
 use parking_lot::Mutex;
@@ -181,6 +182,14 @@ impl Instance {
     /// Counts them all, for the metrics.
     pub(crate) async fn count_strays(&self) {
         self.changer.count_strays().await;
+    }
+
+    /// What its watches have at this moment; nothing with one store, whose watches pass through.
+    pub(crate) fn census(&self) -> Census {
+        let world = self.services.world.load();
+        let feeding = world.behind.feeding.as_ref();
+        let census = feeding.and_then(|feeding| feeding.feeds.with(|hub, _| hub.census()));
+        census.unwrap_or_default()
     }
 
     /// Tells clients of the member list where to come.

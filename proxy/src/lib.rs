@@ -22,6 +22,7 @@ mod probe;
 mod topology_file;
 mod admin;
 mod metrics;
+mod gauges;
 
 pub mod cli;
 

@@ -2,6 +2,7 @@
 //! stores, so that a mistake there is not made twice.
 
 use bytes::Bytes;
+use futures_util::stream;
 use http::{Uri, uri::PathAndQuery};
 use hyper_util::{
     client::legacy::{Client as Pool, connect::HttpConnector},
@@ -10,13 +11,15 @@ use hyper_util::{
 use keyloom_etcd_api::{
     RawCodec, Rpc,
     etcdserverpb::{
-        HashKvRequest, HashKvResponse, PutRequest, RangeRequest, StatusRequest, StatusResponse,
-        cluster_client::ClusterClient, kv_client::KvClient, lease_client::LeaseClient,
-        maintenance_client::MaintenanceClient, watch_client::WatchClient,
+        HashKvRequest, HashKvResponse, LeaseKeepAliveRequest, LeaseKeepAliveResponse, PutRequest,
+        RangeRequest, StatusRequest, StatusResponse, cluster_client::ClusterClient,
+        kv_client::KvClient, lease_client::LeaseClient, maintenance_client::MaintenanceClient,
+        watch_client::WatchClient,
     },
     mvccpb::KeyValue,
 };
 use keyloom_testkit::{Answer, Step};
+use tokio::sync::mpsc;
 use tonic::{Request, Status, body::Body, client::Grpc};
 
 /// What carries the calls: HTTP/2 with prior knowledge, connected again when it breaks.
@@ -121,6 +124,22 @@ impl Client {
         };
         let answer = self.kv().put(request).await.expect("a write");
         answer.into_inner().header.expect("a header").revision
+    }
+
+    /// Keeps a lease alive once; `None` where the stream ended without an answer. The stream is at its
+    /// end then, on the endpoint's side too.
+    ///
+    /// # Errors
+    /// The status that the endpoint answered.
+    pub async fn keep_alive(&self, id: i64) -> Result<Option<LeaseKeepAliveResponse>, Status> {
+        let (ask, mut asked) = mpsc::unbounded_channel();
+        let sent = ask.send(LeaseKeepAliveRequest { id });
+        sent.expect("the other end is here");
+        let requests = stream::poll_fn(move |context| asked.poll_recv(context));
+        let mut answers = self.lease().lease_keep_alive(requests).await?.into_inner();
+        let answer = answers.message().await;
+        drop(ask);
+        answer
     }
 
     /// The endpoint's current revision.

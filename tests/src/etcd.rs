@@ -139,6 +139,11 @@ impl Etcd {
         self.process.kill().await;
     }
 
+    /// Ends it in good order. Its data stay.
+    pub async fn end(&mut self) {
+        self.process.terminate().await;
+    }
+
     /// Stops it in its tracks; its connections stay open.
     pub fn pause(&mut self) {
         self.process.pause();

@@ -22,6 +22,9 @@
 //! | [`stage`] | what tests of failures begin with |
 //! | [`robustness`] | everything at once, in rounds, and every checker over it |
 //! | [`trial`] | clients that go on while Keylooms are killed, paused and replaced |
+//! | [`soak`] | stores for an hour, trouble, and whether anything grows |
+//! | [`wire`] | TCP connections that can be made bad |
+//! | [`matrix`] | a fault, a kind of call during it, and all checkers |
 //! | [`kubernetes`] | a kube-apiserver, a controller manager and kubectl, and what is asked of them |
 
 #![allow(
@@ -61,6 +64,9 @@ pub mod watching;
 pub mod stage;
 pub mod robustness;
 pub mod trial;
+pub mod soak;
+pub mod wire;
+pub mod matrix;
 pub mod kubernetes;
 
 pub use client::Client;

@@ -14,13 +14,18 @@ mod leases;
 mod sweep;
 mod viewer;
 mod store;
+mod trouble;
 mod verdict;
 
-use std::{cell::Cell, rc::Rc, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    time::Duration,
+};
 
 use futures_util::future::join_all;
 use keyloom_testkit::{
-    history::Recorder,
+    history::{History, Recorder},
     program::{Chance, Group, Settings},
 };
 use tokio::{
@@ -29,6 +34,7 @@ use tokio::{
 };
 
 pub use counts::Counts;
+pub use trouble::{Amid, Trouble};
 
 use self::{
     leases::Leases,
@@ -39,7 +45,7 @@ use self::{
 };
 use crate::{Client, duel, poll, topology::Topology};
 
-/// How many clients write.
+/// How many clients write, usually.
 pub const WRITERS: u64 = 8;
 
 /// What runs against what.
@@ -47,7 +53,8 @@ pub const WRITERS: u64 = 8;
 pub struct Course {
     /// Keyloom.
     pub url: String,
-    /// Its stores, in the order of the topology.
+    /// Its stores, in the order of the topology, as far as what they say themselves is to be held
+    /// against what Keyloom's clients were told.
     pub stores: Vec<String>,
     pub topology: Topology,
     /// Whether a client may go on after the revision of any header that it saw on a watch: Keyloom
@@ -55,7 +62,10 @@ pub struct Course {
     pub headers_are_bookmarks: bool,
     /// The keys that are written; a group lies on one store.
     pub groups: Vec<Group>,
-    /// How many steps each writer makes in a round.
+    pub amid: Amid,
+    /// How many clients write.
+    pub writers: u64,
+    /// How many steps each writer makes in a round, at least.
     pub steps: usize,
     /// The longest pause of a writer between two steps.
     pub pause: Duration,
@@ -111,6 +121,12 @@ impl Run {
 
     /// One round, from a known state to the next.
     pub async fn round(&mut self) {
+        self.round_amid(async |_| {}).await;
+    }
+
+    /// One round, with trouble while the clients write. When the trouble is over, everything must be
+    /// there again.
+    pub async fn round_amid(&mut self, make: impl AsyncFnOnce(&Trouble<'_>)) {
         let ready = self.viewers[0].ready();
         let forgotten = self.compacted.get();
         let course = &self.course;
@@ -118,50 +134,99 @@ impl Run {
         let (tell, told) = watch::channel(None);
         let writing = Cell::new(true);
         let stores = StoreView::open_all(&course.stores).await;
-        let writers: Vec<_> = (0..WRITERS).map(|id| self.writer(id, &leases)).collect();
+        let writers: Vec<_> = (0..course.writers)
+            .map(|id| self.writer(id, &leases))
+            .collect();
         let compactor = Compactor::new(&course.url, &self.recorder, self.state.revision());
+        let forgets = RefCell::default();
+        let trouble = Trouble {
+            writing: &writing,
+            recorder: &self.recorder,
+            forgets: &forgets,
+            leases: &leases,
+        };
+        let making = Cell::new(course.amid == Amid::WritingWhileTrouble);
         let work = async {
             timeout(LONG, ready.notified())
                 .await
                 .expect("a watch of everything");
             let write = async {
-                join_all(writers.into_iter().map(|writer| writer.run(course))).await;
+                join_all(
+                    writers
+                        .into_iter()
+                        .map(|writer| writer.run(course, &making)),
+                )
+                .await;
                 writing.set(false);
             };
             tokio::join!(
                 write,
                 compactor.run(&writing, &self.compacted),
                 leases.run(&writing),
-                sweep::run(&course.url, &self.recorder, &writing)
+                sweep::run(&course.url, &self.recorder, &writing),
+                async {
+                    make(&trouble).await;
+                    making.set(false);
+                },
             );
             let client = Client::new(&course.url);
             leases.wait_until_gone(&client).await;
+            if course.amid != Amid::Nothing {
+                trouble::wait_for_quiet(&client).await;
+            }
             // Whoever watches must come as far as this.
             tell.send_replace(Some(State::read(&client).await.revision()));
         };
         let (viewers, before) = (self.viewers.iter_mut(), self.state.revision());
         let viewers = join_all(viewers.map(|viewer| viewer.run(before, told.clone())));
         tokio::join!(work, viewers);
-        self.judge(forgotten, &leases, stores).await;
+        let forgets = forgets.into_inner();
+        let last = forgets.iter().map(|(_, revision)| *revision).max();
+        self.judge(forgotten, forgets, &leases, stores).await;
+        self.compacted
+            .set(self.compacted.get().max(last.unwrap_or(0)));
+    }
+
+    /// After trouble nothing is under way any more: what is unknown has happened or never will.
+    fn take_history(&self) -> History {
+        if self.course.amid != Amid::Nothing {
+            self.recorder.take_all()
+        } else {
+            self.recorder.take()
+        }
     }
 
     fn writer(&self, id: u64, leases: &Rc<Leases>) -> Writer {
-        let seed = self.seed.wrapping_add(self.counts.rounds * WRITERS + id);
+        let seed = self
+            .seed
+            .wrapping_add(self.counts.rounds * self.course.writers + id);
+        // An etcd that was killed has come back with a write that it had refused (docs/soak.md).
+        let named = match self.course.amid {
+            Amid::Nothing => vec![1],
+            Amid::TroubleWhileWriting | Amid::WritingWhileTrouble => Vec::new(),
+        };
         let settings = Settings {
             spanning_writes: false,
             compactions: false,
             bad_requests: false,
-            leases: vec![1],
+            leases: named,
             ..Settings::new(self.course.groups.clone())
         };
         let at = self.state.revision();
         Writer::new(id, seed, settings, at, &self.recorder, Rc::clone(leases))
     }
 
-    async fn judge(&mut self, forgotten: i64, leases: &Leases, stores: Vec<StoreView>) {
+    async fn judge(
+        &mut self,
+        forgotten: i64,
+        forgets: Vec<(u64, i64)>,
+        leases: &Leases,
+        stores: Vec<StoreView>,
+    ) {
         let round = verdict::Round {
             forgotten,
-            history: self.recorder.take(),
+            forgets,
+            history: self.take_history(),
             before: &self.state,
             leases: leases.take(),
             topology: &self.course.topology,

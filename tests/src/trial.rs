@@ -42,6 +42,15 @@ use writer::Writer;
 
 const WRITERS: usize = 4;
 
+/// Which keys lie on which of the three.
+#[must_use]
+pub fn topology() -> Topology {
+    Topology::new(&[
+        ("tenant", Matcher::Namespaces(&["tenant-a"])),
+        ("pods", Matcher::Prefix("pods")),
+    ])
+}
+
 /// Three stores, and the clients of whoever serves them.
 #[derive(Debug)]
 pub struct Trial {
@@ -62,13 +71,19 @@ impl Trial {
         let versions = [Version::V36, Version::V34, Version::V36];
         let stores: [Etcd; 3] = Etcd::start_all(versions).await;
         let urls: Vec<_> = stores.iter().map(Etcd::url).collect();
-        let topology = Topology::new(&[
-            ("tenant", Matcher::Namespaces(&["tenant-a"])),
-            ("pods", Matcher::Prefix("pods")),
-        ]);
+        let file = topology().file(&urls);
         Self {
             stores: stores.into(),
-            file: topology.file(&urls),
+            ..Self::over(file)
+        }
+    }
+
+    /// Over stores of somebody else's, that have nothing below `/registry/`.
+    #[must_use]
+    pub fn over(file: String) -> Self {
+        Self {
+            stores: Vec::new(),
+            file,
             board: Board::default(),
             book: Arc::default(),
             caches: Vec::new(),

@@ -10,7 +10,7 @@ use std::{env, time::Duration};
 use keyloom_testkit::program::Group;
 use keyloom_tests::{
     Etcd, Keyloom, Version,
-    robustness::{Counts, Course, Run},
+    robustness::{Amid, Counts, Course, Run, WRITERS},
     topology::{Matcher, Topology},
 };
 use tokio::time::Instant;
@@ -50,6 +50,8 @@ fn course(url: String, stores: Vec<String>, topology: Topology) -> Course {
         headers_are_bookmarks: stores.len() > 1,
         stores,
         topology,
+        amid: Amid::Nothing,
+        writers: WRITERS,
         groups: groups(),
         steps: 150,
         pause: Duration::from_millis(number("KEYLOOM_PAUSE").unwrap_or(40)),

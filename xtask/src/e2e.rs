@@ -4,7 +4,10 @@
 //! folder of the peers), `KEYLOOM_ETCD34`, `KEYLOOM_KUBERNETES` and `KEYLOOM_KUBERNETES_OLD`. A
 //! missing one is a failure here, never a skipped test.
 
-use std::path::{Path, PathBuf};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result};
 use serde_json::Value;
@@ -30,6 +33,8 @@ pub(crate) const ALL: Wanted<'_> = Wanted {
     arguments: &[],
 };
 
+const MATRIX_THREADS: &str = "--test-threads=8";
+
 const TESTS: [&str; 5] = [
     "test",
     "--release",
@@ -47,7 +52,30 @@ pub(crate) fn etcd(root: &Path, steps: &mut Steps, wanted: Wanted<'_>) -> Option
         build: "e2e: build tests",
         run: "e2e: run",
     };
-    programs.test(root, steps, &target, wanted)
+    programs.test(root, steps, &target, wanted)?;
+    // What the tests stand on has tests itself.
+    let own = || {
+        let mut tests = cargo(root, &TESTS);
+        tests.arg("--lib").args(wanted.filter);
+        run(&mut tests)
+    };
+    steps.run("e2e: its own tests", own)?;
+    programs.matrix(root, steps, wanted)
+}
+
+/// The fault matrix. Each cell leaves its row in a file of the folder that is given back.
+pub(crate) fn matrix(root: &Path, steps: &mut Steps, wanted: Wanted<'_>) -> Option<PathBuf> {
+    let mut programs = Programs::stores(root, steps)?;
+    let rows = root.join("target/matrix");
+    let empty = || {
+        // What was left there by an earlier run.
+        drop(fs::remove_dir_all(&rows));
+        fs::create_dir_all(&rows).with_context(|| format!("making {}", rows.display()))
+    };
+    steps.run("matrix: its folder", empty)?;
+    programs.0.push(("KEYLOOM_MATRIX", rows.clone()));
+    programs.matrix(root, steps, wanted)?;
+    Some(rows)
 }
 
 /// The tests with a real Kubernetes: those of a few minutes, or those that take hours.
@@ -75,6 +103,32 @@ pub(crate) fn kubernetes(
     programs.test(root, steps, &target, wanted)
 }
 
+/// The long form of the test that everything goes on for long. Its samples are left in a table.
+pub(crate) fn soak(root: &Path, steps: &mut Steps, arguments: &[String]) {
+    let Some(mut programs) = Programs::stores(root, steps) else {
+        return;
+    };
+    if env::var_os("KEYLOOM_MINUTES").is_none() {
+        programs.0.push(("KEYLOOM_MINUTES", "60".into()));
+    }
+    let samples = root.join("target/soak.tsv");
+    programs.0.push(("KEYLOOM_SAMPLES", samples));
+    let target = Target {
+        name: "e2e",
+        feature: None,
+        build: "soak: build tests",
+        run: "soak: run",
+    };
+    let filter = ["soak::".to_owned()];
+    let mut all = vec!["--nocapture".to_owned()];
+    all.extend_from_slice(arguments);
+    let wanted = Wanted {
+        filter: &filter,
+        arguments: &all,
+    };
+    programs.test(root, steps, &target, wanted);
+}
+
 /// The programs that the tests find through the environment.
 struct Programs(Vec<(&'static str, PathBuf)>);
 
@@ -95,6 +149,23 @@ impl Programs {
             ("KEYLOOM_PEERS", peers.bin),
             ("KEYLOOM_ETCD34", peers.etcd34),
         ]))
+    }
+
+    /// Its cells wait for most of their time, so that many run at once.
+    fn matrix(&self, root: &Path, steps: &mut Steps, wanted: Wanted<'_>) -> Option<()> {
+        let target = Target {
+            name: "matrix",
+            feature: None,
+            build: "matrix: build tests",
+            run: "matrix: run",
+        };
+        let mut arguments = vec![MATRIX_THREADS.to_owned()];
+        arguments.extend_from_slice(wanted.arguments);
+        let wanted = Wanted {
+            arguments: &arguments,
+            ..wanted
+        };
+        self.test(root, steps, &target, wanted)
     }
 
     fn test(

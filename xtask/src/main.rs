@@ -18,6 +18,7 @@ use crate::{e2e::Wanted, steps::Steps};
 
 mod check;
 mod e2e;
+mod matrix;
 mod bench;
 mod routing;
 mod demo;
@@ -76,6 +77,15 @@ enum Chore {
         #[arg(last = true)]
         arguments: Vec<String>,
     },
+    /// Keyloom at full load for as long as KEYLOOM_MINUTES says (60), with reloads, compactions,
+    /// kills and pauses: nothing may break, and nothing may grow
+    Soak {
+        /// Handed to the test program
+        #[arg(last = true)]
+        arguments: Vec<String>,
+    },
+    /// The fault matrix with real processes: runs every cell, and writes docs/fault-matrix.md
+    Matrix,
     /// Starts three etcds and Keyloom in front of them
     Demo {
         /// Where clients connect
@@ -152,6 +162,8 @@ fn run(chore: Chore) -> Result<()> {
         Chore::Fuzz { minutes, target } => {
             fuzz::fuzz(&root, &mut steps, minutes, target.as_deref());
         }
+        Chore::Matrix => matrix::run(&root, &mut steps),
+        Chore::Soak { arguments } => e2e::soak(&root, &mut steps, &arguments),
         Chore::Test => {
             check::lint(&root, &mut steps);
             check::test(&root, &mut steps);

@@ -53,6 +53,10 @@ pub(super) struct Serve {
         value_parser = humantime::parse_duration
     )]
     watch_progress_notify_interval: Duration,
+    /// How many revisions of each store are kept in memory for watches that come back, over several
+    /// stores; those that need older ones are served from the store
+    #[arg(long, env = "KEYLOOM_WATCH_HISTORY", default_value_t = WatchOptions::default().history_revisions)]
+    watch_history: usize,
     /// The SQLite file of this store was taken back from a backup: its revisions go on above all
     /// that were given out, as noted beside the file or as said here; STORE or STORE=REVISION
     #[arg(long, env = "KEYLOOM_RESTORED", value_delimiter = ',')]
@@ -132,6 +136,7 @@ impl Serve {
             term: self.term,
             watch: WatchOptions {
                 progress_interval: self.watch_progress_notify_interval,
+                history_revisions: self.watch_history,
                 ..WatchOptions::default()
             },
             restored: self

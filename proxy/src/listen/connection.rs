@@ -13,6 +13,7 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use keyloom_store::environment::Connection;
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::{sync::Semaphore, time::timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -26,12 +27,14 @@ use super::{acceptor::Accept, tls::ServerTls};
 pub(crate) type Stack = BoxCloneSyncService<Request<Incoming>, Response<Body>, Infallible>;
 
 /// The bounds of a listener.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Limits {
     pub(crate) connections: usize,
     pub(crate) handshake: Duration,
     /// Streams of one connection; further ones wait at the client.
     pub(crate) streams: u32,
+    /// How many connections there are.
+    pub(crate) open: Gauge,
 }
 
 impl Default for Limits {
@@ -40,6 +43,7 @@ impl Default for Limits {
             connections: 16_384,
             handshake: Duration::from_secs(10),
             streams: 16_384,
+            open: Gauge::default(),
         }
     }
 }
@@ -63,10 +67,13 @@ pub(crate) async fn serve(
             Ok((connection, place)) => {
                 let tls = tls.as_ref().map(ServerTls::acceptor);
                 let (stack, stop) = (stack.clone(), stop.clone());
+                let limits = limits.clone();
                 tracker.spawn(async move {
+                    limits.open.inc();
                     if let Some(connection) = secure(connection, tls, limits.handshake).await {
-                        answer(connection, stack, limits, stop).await;
+                        answer(connection, stack, &limits, stop).await;
                     }
+                    limits.open.dec();
                     drop(place);
                 });
             }
@@ -118,7 +125,7 @@ async fn secure(
 async fn answer(
     connection: Box<dyn Connection>,
     stack: Stack,
-    limits: Limits,
+    limits: &Limits,
     stop: CancellationToken,
 ) {
     let mut builder = Builder::new(TokioExecutor::new());

@@ -141,6 +141,14 @@ impl Recorder {
         shared.history.operations = still_open.cloned().collect();
         history
     }
+
+    /// [`Self::take`], where whatever was of unknown outcome has happened by now or never will.
+    #[must_use]
+    pub fn take_all(&self) -> History {
+        let history = self.take();
+        self.shared.lock().history.operations.clear();
+        history
+    }
 }
 
 /// A watch stream that is open.

@@ -5,12 +5,11 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{StreamExt as _, future::join_all, stream};
-use keyloom_etcd_api::etcdserverpb::{
-    LeaseGrantRequest, LeaseKeepAliveRequest, LeaseRevokeRequest, PutRequest,
-};
+use futures_util::future::join_all;
+use keyloom_etcd_api::etcdserverpb::{LeaseGrantRequest, LeaseRevokeRequest, PutRequest};
 use keyloom_testkit::{Step, history::Recorder, program::Chance};
 use tokio::time::{Instant, sleep, sleep_until};
+use tonic::Code;
 
 use crate::{Client, poll, split::everything};
 
@@ -161,11 +160,7 @@ impl Leases {
 
     async fn keep_alive(&self, place: usize, id: i64) {
         let asked = Instant::now();
-        let request = stream::iter([LeaseKeepAliveRequest { id }]).chain(stream::pending());
-        let Ok(answers) = self.client.lease().lease_keep_alive(request).await else {
-            return;
-        };
-        if let Some(Ok(answer)) = answers.into_inner().next().await
+        if let Ok(Some(answer)) = self.client.keep_alive(id).await
             && answer.ttl > 0
         {
             self.change(place, |lease| lease.ends_from = asked + seconds(answer.ttl));
@@ -177,12 +172,20 @@ impl Leases {
             lease.ends_from = Instant::now();
             lease.ends_elsewhere_from = lease.ends_from;
         });
-        let request = LeaseRevokeRequest { id };
-        if let Ok(answer) = self.client.lease().lease_revoke(request).await {
-            let now = self.recorder.now();
-            let revision = answer.into_inner().header.map(|header| header.revision);
-            self.change(place, |lease| lease.ended = revision.map(|at| (now, at)));
-        }
+        // Where a store is away it can be repeated, and must be: the lease is a long one.
+        let answer = poll::eventually("the end of a lease", || async {
+            let request = LeaseRevokeRequest { id };
+            match self.client.lease().lease_revoke(request).await {
+                Ok(answer) => Ok(Some(answer.into_inner())),
+                // Only an attempt before can have done it.
+                Err(status) if status.code() == Code::NotFound => Ok(None),
+                Err(status) => Err(status.to_string()),
+            }
+        })
+        .await;
+        let revision = answer.and_then(|answer| Some(answer.header?.revision));
+        let now = self.recorder.now();
+        self.change(place, |lease| lease.ended = revision.map(|at| (now, at)));
     }
 
     /// Waits until no key has a lease.

@@ -12,8 +12,14 @@ use keyloom_testkit::{
     program::{Chance, Generator, Settings},
 };
 
+use tokio::time::sleep;
+use tonic::Code;
+
 use super::{Course, leases::Leases, pause};
 use crate::{Client, mentioned::highest_revision};
+
+/// A pause after a call that found a store away.
+const AWAY: Duration = Duration::from_millis(20);
 
 /// One client with a random program.
 pub(super) struct Writer {
@@ -62,9 +68,12 @@ impl Writer {
         }
     }
 
-    pub(super) async fn run(mut self, course: &Course) {
+    /// Makes its steps, and more until that is over which goes on meanwhile.
+    pub(super) async fn run(mut self, course: &Course, meanwhile: &Cell<bool>) {
         let client = Client::new(&course.url);
-        for _ in 0..course.steps {
+        let mut steps = 0;
+        while steps < course.steps || meanwhile.get() {
+            steps += 1;
             pause(&mut self.chance, course.pause).await;
             let mut step = self.generator.next_step();
             if highest_revision(&step) > self.given || reads_below(&step, self.from) {
@@ -76,7 +85,12 @@ impl Writer {
             let answer = client.step(&step).await;
             self.generator.learn(&step, &answer);
             self.given = self.given.max(answer.as_ref().map_or(0, Answer::revision));
+            let refused = matches!(&answer, Err(status) if status.code() == Code::Unavailable);
             recording.end(answer);
+            if refused {
+                // A store is not there: no need to hammer at its place.
+                sleep(AWAY).await;
+            }
         }
     }
 
@@ -161,7 +175,7 @@ impl Compactor {
     /// Compacts while somebody writes, and says at what.
     pub(super) async fn run(mut self, writing: &Cell<bool>, compacted: &Cell<i64>) {
         while writing.get() {
-            tokio::time::sleep(Duration::from_millis(700)).await;
+            sleep(Duration::from_millis(700)).await;
             let revision = self.seen;
             let step = Step::Compact(CompactionRequest {
                 revision,
@@ -175,8 +189,11 @@ impl Compactor {
             self.seen = newest.map_or(self.seen, |newest| newest.revision());
             let recording = self.recorder.begin(COMPACTOR, step.clone());
             let answer = self.client.step(&step).await;
-            if answer.is_ok() {
-                compacted.set(revision);
+            // It is recorded first, so that it may hold where a store did not answer.
+            if answer.is_ok()
+                || matches!(&answer, Err(status) if status.code() == Code::Unavailable)
+            {
+                compacted.set(compacted.get().max(revision));
             }
             recording.end(answer);
         }

@@ -57,6 +57,8 @@ pub(super) struct Round<'a> {
     pub(super) history: History,
     /// What was compacted before the round.
     pub(super) forgotten: i64,
+    /// What was forgotten in it without a compaction, each with the time from which on.
+    pub(super) forgets: Vec<(u64, i64)>,
     pub(super) before: &'a State,
     pub(super) leases: Lived,
     pub(super) topology: &'a Topology,
@@ -74,6 +76,7 @@ impl Round<'_> {
         facts.headers_are_bookmarks = self.headers_are_bookmarks;
         counts.compactions += facts.compactions.len() as u64;
         facts.compactions.push((0, self.forgotten));
+        facts.compactions.extend(&self.forgets);
         facts.values_may_be_lost = true;
         facts.replay.extend_to(after.revision);
         check_all_watches(&watchers, &facts);
@@ -108,6 +111,8 @@ impl Round<'_> {
         let rules = Rules {
             start,
             witness: Some(replay.clone()),
+            // A change of the topology takes a revision at which nothing happens.
+            gaps: !self.forgets.is_empty(),
             ended_leases: ids,
             ..Rules::default()
         };

@@ -7,6 +7,8 @@
 //!
 //! Invariant: `order` has as many of the default store as `own` has visible.
 
+use keyloom_planted::{Bug, planted};
+
 use crate::directory::Directory;
 use crate::sequence::{Sequence, Symbol};
 use crate::{AddStoreError, StoreInfo, StoreRev, StoreSlot, UnifiedRev};
@@ -231,7 +233,9 @@ impl Ledger {
             return StoreRev::new(u.get().max(1));
         }
         let v = self.order.rank(symbol(slot), u.get() - self.start.get());
-        let next = self.r_of(slot, v).map(|r| StoreRev::new(r.get() - 1));
+        let below = i64::from(!planted(Bug::ReadsTooNew));
+        let next = self.r_of(slot, v);
+        let next = next.map(|r| StoreRev::new(r.get() - below));
         next.unwrap_or_else(|| self.frontier(slot))
     }
 
@@ -244,6 +248,7 @@ impl Ledger {
         // What is asked for is a client's number, and may be any.
         let pos = u.get().saturating_sub(self.start.get() + 1);
         match self.order.look(symbol(slot), pos) {
+            (v, false) if planted(Bug::CompareInexact) && v > 0 => self.r_of(slot, v - 1),
             (v, true) if pos >= 0 => self.r_of(slot, v),
             _ => None,
         }
@@ -255,6 +260,9 @@ impl Ledger {
         let r = r.max(StoreRev::FIRST);
         if r.get() < self.identity(slot) {
             return UnifiedRev::new(r.get());
+        }
+        if planted(Bug::HeaderAhead) {
+            return self.head();
         }
         let (v, _) = self.look(slot, StoreRev::new(r.get().saturating_add(1)));
         self.u_of(slot, v)

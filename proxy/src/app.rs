@@ -14,7 +14,7 @@ use crate::{
     instance::{self, Instance, WatchOptions},
     listen::{self, Accept, Limits, Listen, ListenUrl, ServerTls, TlsFiles},
     metrics::Metrics,
-    reload::{Following, OpenStores, Status, TopologyMetrics},
+    reload::{FileChanges, Following, OpenStores, Status, TopologyMetrics},
     stack::{Extras, stack},
     stores::Stores,
     topology_file,
@@ -55,10 +55,11 @@ pub struct Environment {
     pub dial: Arc<dyn Dial>,
     pub listen: Arc<dyn Listen>,
     pub random: Arc<dyn Random>,
+    pub changes: FileChanges,
 }
 
 /// Told what a supervisor or a test waits for.
-pub type Announce = Box<dyn Fn(&str) + Send>;
+pub type Announce = Box<dyn Fn(&str) + Send + Sync>;
 
 /// Serves until `stop` is cancelled.
 ///
@@ -102,7 +103,17 @@ pub async fn serve(
         tasks: TaskTracker::new(),
         stop: stop.child_token(),
     };
-    let followed = follow(&options, &instance, status, topology_metrics, &chores).await;
+    let following = options.topology.as_ref().map(|file| {
+        let endpoint = options.endpoint.clone();
+        Following::new(
+            file,
+            endpoint,
+            status,
+            topology_metrics,
+            environment.changes,
+        )
+    });
+    let followed = follow(&options, following, &instance, &chores).await;
     let ended = match followed {
         Ok(()) => {
             shared.ready(Arc::clone(&instance));
@@ -149,13 +160,11 @@ async fn answer_calls(
 /// Has the file taken, which may differ from what was accepted last, and follows it from then on.
 async fn follow(
     options: &ServeOptions,
+    following: Option<Following>,
     instance: &Arc<Instance>,
-    status: Status,
-    metrics: TopologyMetrics,
     chores: &Chores,
 ) -> Result<()> {
-    if let Some(file) = &options.topology {
-        let mut following = Following::new(file, options.endpoint.clone(), status, metrics);
+    if let Some(mut following) = following {
         if let Err(why) = following.read(instance).await
             && options.stop_if_refused
         {

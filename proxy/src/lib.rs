@@ -30,4 +30,4 @@ pub use app::{Announce, Environment, ServeOptions, serve};
 pub use instance::{Instance, Options, StartError, WatchOptions};
 pub use listen::{Accept, Listen, ListenUrl, ListenUrlError, TlsFiles, TokioListen};
 pub use order::BeginError;
-pub use reload::{AcceptedError, OpenStores, Refusal, Taken, TopologyMetrics};
+pub use reload::{AcceptedError, FileChanges, OpenStores, Refusal, Taken, TopologyMetrics};

@@ -15,6 +15,7 @@ pub(crate) use accepted::Accepted;
 pub use accepted::AcceptedError;
 pub(crate) use change::{Changer, hidden_keys};
 pub use change::{OpenStores, Refusal, Taken};
+pub use file::FileChanges;
 pub(crate) use floors::Floors;
 pub(crate) use following::{Following, Status};
 pub(crate) use gate::{Gate, Superseded, Traffic, UnderWay};

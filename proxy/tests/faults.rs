@@ -295,6 +295,23 @@ async fn a_store_that_is_down_at_start_returns() {
     assert!(head >= before.header.unwrap().revision);
 }
 
+/// It comes back even where its return cannot be recorded at first, because the default store has
+/// gone away meanwhile.
+#[tokio::test(start_paused = true)]
+async fn a_store_returns_while_the_default_store_is_away() {
+    let (keyloom, stores) = three().await;
+    keyloom.kill();
+    stores[2].inject_always(None, Fault::NotSent);
+    let keyloom = Keyloom::start(THREE, &stores).await;
+    stores[0].inject_always(None, Fault::NotSent);
+    stores[2].clear_faults();
+    tokio::time::sleep(TERM * 3).await;
+    assert!(keyloom.ask(&get(TENANT)).await.is_err());
+    stores[0].clear_faults();
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    keyloom.ask(&get(TENANT)).await.unwrap();
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_delete_over_stores_takes_one_revision_for_each() {
     let stores = stores(3);

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use keyloom_etcd_api::{etcdserverpb::RangeRequest, wire::RawKv};
+use keyloom_planted::{Bug, planted};
 
 use crate::{
     read::PartAnswer,
@@ -34,7 +35,8 @@ pub fn trim(parts: &mut [PartAnswer], query: &RangeRequest) {
     let (_, first_out, _) = keys.select_nth_unstable(limit);
     let first_out = Bytes::clone(first_out);
     for part in parts {
-        part.kvs.retain(|kv| kv.key <= first_out);
+        let keeps = |key: &Bytes| *key < first_out || !planted(Bug::MoreWrong);
+        part.kvs.retain(|kv| kv.key <= first_out && keeps(&kv.key));
     }
 }
 
@@ -46,6 +48,11 @@ pub fn join(parts: Vec<PartAnswer>, query: &RangeRequest) -> Joined {
     let count = parts
         .iter()
         .filter_map(|part| part.count)
+        .take(if planted(Bug::CountWrong) {
+            1
+        } else {
+            usize::MAX
+        })
         .fold(0, i64::saturating_add);
     if query.count_only {
         return Joined {
@@ -68,6 +75,9 @@ pub fn join(parts: Vec<PartAnswer>, query: &RangeRequest) -> Joined {
     }
     let more = kvs.len() > limit;
     kvs.truncate(limit);
+    if planted(Bug::PageDropsKey) && more {
+        kvs.pop();
+    }
     if query.keys_only && order.reads_values() {
         kvs = kvs.into_iter().map(|kv| kv.without_value()).collect();
     }

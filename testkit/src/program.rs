@@ -31,12 +31,14 @@ mod spoil;
 mod watches;
 
 mod compare;
+mod mentioned;
 mod watch_log;
 
 pub use chance::Chance;
 pub(crate) use compare::blurred;
 pub use compare::{Difference, Tolerance, same_answer};
 pub use generator::Generator;
+pub use mentioned::highest_revision;
 pub use settings::{Group, Settings};
 pub use watch_log::{Headers, WatchLog};
 

@@ -7,10 +7,10 @@ use futures_util::future::join_all;
 use keyloom_testkit::{
     Answer,
     history::{History, Recorder, Rules, Verdict, check_linearizable},
-    program::{Generator, Settings},
+    program::{Generator, Settings, highest_revision},
 };
 
-use crate::{client::Client, duel, mentioned::highest_revision};
+use crate::{client::Client, duel};
 
 /// Several clients that share a history.
 #[derive(Debug)]

@@ -16,7 +16,7 @@
 //! | [`duel`] | a random program against two endpoints |
 //! | [`topology`] | topology files, and where keys must lie |
 //! | [`split`] | a program over several stores against one etcd |
-//! | [`crowd`], [`mentioned`] | clients at the same time, and whether one etcd could have answered so |
+//! | [`crowd`] | clients at the same time, and whether one etcd could have answered so |
 //! | [`routes`] | random keys and ranges, and the calls that they cost |
 //! | [`watching`] | watch streams, and programs of watch calls |
 //! | [`stage`] | what tests of failures begin with |
@@ -58,7 +58,6 @@ pub mod duel;
 pub mod topology;
 pub mod split;
 pub mod crowd;
-pub mod mentioned;
 pub mod routes;
 pub mod watching;
 pub mod stage;

@@ -21,6 +21,7 @@ mod e2e;
 mod matrix;
 mod bench;
 mod routing;
+mod simulate;
 mod demo;
 mod steps;
 
@@ -110,6 +111,12 @@ enum Chore {
         #[arg(value_parser = fuzz::TARGETS)]
         target: Option<String>,
     },
+    /// Runs Keyloom in a simulation that one seed decides (docs/simulation.md)
+    Simulate {
+        /// Handed to the program: `many --seeds N --from S --minutes M`, `one SEED --trace`, `planted`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Everything: check, the tests that need no server, e2e
     Test,
 }
@@ -136,6 +143,7 @@ fn run(chore: Chore) -> Result<()> {
             comparison,
             arguments,
         } => return bench::compare(&root, comparison, &arguments),
+        Chore::Simulate { arguments } => return simulate::command(&root, &arguments),
         Chore::Demo { listen } => return demo::run(&root, &listen),
         Chore::Check => check::lint(&root, &mut steps),
         Chore::E2e { filter, arguments } => {
@@ -167,6 +175,7 @@ fn run(chore: Chore) -> Result<()> {
         Chore::Test => {
             check::lint(&root, &mut steps);
             check::test(&root, &mut steps);
+            simulate::short(&root, &mut steps);
             e2e::etcd(&root, &mut steps, e2e::ALL);
             e2e::kubernetes(&root, &mut steps, false, e2e::ALL);
         }

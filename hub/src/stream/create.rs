@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use keyloom_etcd_api::{KeyRange, etcdserverpb::WatchCreateRequest};
 use keyloom_ledger::UnifiedRev;
+use keyloom_planted::{Bug, planted};
 
 use super::{ClientStream, NO_ID, Options, Watch, message::Control};
 use crate::{Hub, Places};
@@ -72,10 +73,16 @@ impl ClientStream {
                 self.told = self.told.max(head);
                 head
             }
+            start if planted(Bug::ResumesLate) => UnifiedRev::new(start),
+            start if planted(Bug::ResumesEarly) => UnifiedRev::new((start - 2).max(0)),
             start => UnifiedRev::new(start - 1),
         };
+        let created = match planted(Bug::CreatedAhead) {
+            true => head,
+            false => cursor.min(head),
+        };
         self.control(Control {
-            revision: cursor.min(head).get(),
+            revision: created.get(),
             watch_id: id,
             created: true,
             ..Control::default()
@@ -123,10 +130,14 @@ fn floor(range: &KeyRange, hub: &Hub, places: &dyn Places) -> UnifiedRev {
 }
 
 fn options(create: &WatchCreateRequest) -> Options {
+    let (no_put, no_delete) = match planted(Bug::FiltersSwapped) {
+        true => (NO_DELETE, NO_PUT),
+        false => (NO_PUT, NO_DELETE),
+    };
     Options {
-        previous: create.prev_kv,
-        no_put: create.filters.contains(&NO_PUT),
-        no_delete: create.filters.contains(&NO_DELETE),
+        previous: create.prev_kv && !planted(Bug::PrevKvMissing),
+        no_put: create.filters.contains(&no_put),
+        no_delete: create.filters.contains(&no_delete),
         fragment: create.fragment,
         progress: create.progress_notify,
     }

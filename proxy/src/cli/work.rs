@@ -27,6 +27,7 @@ pub(super) fn work(
             dial: Arc::new(TokioDial),
             listen: Arc::new(TokioListen),
             random: Arc::new(OsRandom),
+            changes: crate::FileChanges::Told,
         };
         task(environment, stop).await
     })?;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use keyloom_etcd_api::EtcdError;
 use keyloom_ledger::{Ledger, StoreRev, StoreSlot, UnifiedRev, WentBack};
+use keyloom_planted::{Bug, planted};
 use parking_lot::{RwLock, RwLockReadGuard};
 use tokio::{
     sync::Notify,
@@ -327,7 +328,9 @@ impl Inner {
     fn alive(&self) -> Result<(), OrderError> {
         match &self.stopped {
             Some(why) => Err(OrderError::Stopped(why.clone())),
-            None if Instant::now() >= self.until => Err(OrderError::TermOver),
+            None if Instant::now() >= self.until && !planted(Bug::TermIgnored) => {
+                Err(OrderError::TermOver)
+            }
             None if self.must_record => Err(OrderError::Recording),
             None => Ok(()),
         }

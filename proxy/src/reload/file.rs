@@ -29,6 +29,17 @@ const LATEST: Duration = Duration::from_secs(1);
 /// What is in a file; `None` where it cannot be read.
 type Content = Option<Vec<u8>>;
 
+/// How it is learnt that a file changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FileChanges {
+    /// The system tells, and a SIGHUP is heard.
+    #[default]
+    Told,
+    /// The files are looked at now and then, and that is all: a simulation has neither threads nor
+    /// signals.
+    Looked,
+}
+
 #[derive(Debug)]
 pub(crate) struct Files {
     file: PathBuf,
@@ -41,23 +52,17 @@ pub(crate) struct Files {
 }
 
 impl Files {
-    pub(crate) fn watch(file: &Path) -> Self {
+    pub(crate) fn watch(file: &Path, changes: FileChanges) -> Self {
         let changed = Arc::new(Notify::new());
-        let told = Arc::clone(&changed);
-        // What happened is looked at in the files themselves; looking is nothing that happened.
-        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            if !event.is_ok_and(|event| event.kind.is_access()) {
-                told.notify_one();
-            }
-        });
-        let watcher = watcher.map_err(|error| {
-            warn!(%error, "the system cannot watch files; they are looked at now and then");
-        });
+        let watcher = match changes {
+            FileChanges::Told => system_watcher(Arc::clone(&changed)),
+            FileChanges::Looked => None,
+        };
         let mut files = Self {
             file: file.to_owned(),
             named: BTreeSet::new(),
             changed,
-            watcher: watcher.ok(),
+            watcher,
             folders: BTreeSet::new(),
         };
         files.name([]);
@@ -96,6 +101,19 @@ impl Files {
         // A folder in which something always happens is looked at all the same.
         drop(timeout_at(latest, quiet).await);
     }
+}
+
+fn system_watcher(told: Arc<Notify>) -> Option<RecommendedWatcher> {
+    // What happened is looked at in the files themselves; looking is nothing that happened.
+    let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        if !event.is_ok_and(|event| event.kind.is_access()) {
+            told.notify_one();
+        }
+    });
+    let watcher = watcher.map_err(|error| {
+        warn!(%error, "the system cannot watch files; they are looked at now and then");
+    });
+    watcher.ok()
 }
 
 /// The folder of a file, and of what it is a link to.
@@ -141,7 +159,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let file = home.path().join("topology.yaml");
         fs::write(&file, "1").unwrap();
-        let files = Files::watch(&file);
+        let files = Files::watch(&file, FileChanges::Told);
         let before = files.contents();
 
         fs::write(&file, "2").unwrap();
@@ -160,7 +178,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let file = home.path().join("topology.yaml");
         fs::write(&file, "1").unwrap();
-        let files = Files::watch(&file);
+        let files = Files::watch(&file, FileChanges::Told);
         drop(files.contents());
         // What the system tells comes in order: the second file's is behind the first one's.
         fs::write(home.path().join("other"), "2").unwrap();
@@ -181,7 +199,7 @@ mod tests {
         }
         symlink("v1", at("..data")).unwrap();
         symlink("..data/topology.yaml", at("topology.yaml")).unwrap();
-        let files = Files::watch(&at("topology.yaml"));
+        let files = Files::watch(&at("topology.yaml"), FileChanges::Told);
         assert_eq!(files.contents(), [Some(b"v1".to_vec())]);
         symlink("v2", at("..new")).unwrap();
         fs::rename(at("..new"), at("..data")).unwrap();
@@ -194,7 +212,7 @@ mod tests {
         let (home, secrets) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let (file, secret) = (home.path().join("topology.yaml"), secrets.path().join("pw"));
         fs::write(&file, "1").unwrap();
-        let mut files = Files::watch(&file);
+        let mut files = Files::watch(&file, FileChanges::Told);
         files.name([&secret]);
         fs::write(&secret, "2").unwrap();
         tells(&files).await;

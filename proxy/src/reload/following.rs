@@ -9,7 +9,7 @@ use std::{
 
 use parking_lot::Mutex;
 use tokio::{
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     time::{MissedTickBehavior, interval},
 };
 use tokio_util::sync::CancellationToken;
@@ -17,7 +17,7 @@ use tracing::{debug, error, info, warn};
 
 use super::{
     Refusal, Taken, TopologyMetrics,
-    file::{Files, files_of},
+    file::{FileChanges, Files, files_of},
     metrics::Outcome,
 };
 use crate::{Instance, topology_file};
@@ -44,6 +44,7 @@ pub(crate) struct Following {
     endpoint: Option<String>,
     status: Status,
     metrics: TopologyMetrics,
+    changes: FileChanges,
     files: Files,
     /// What the files held when they were read last.
     read: Vec<Option<Vec<u8>>>,
@@ -57,13 +58,15 @@ impl Following {
         endpoint: Option<String>,
         status: Status,
         metrics: TopologyMetrics,
+        changes: FileChanges,
     ) -> Self {
         Self {
             file: file.to_owned(),
             endpoint,
             status,
             metrics,
-            files: Files::watch(file),
+            changes,
+            files: Files::watch(file, changes),
             read: Vec::new(),
             try_again: false,
         }
@@ -129,12 +132,9 @@ impl Following {
 
     /// Until `stop` is cancelled.
     pub(crate) async fn run(mut self, instance: Arc<Instance>, stop: CancellationToken) {
-        let mut hangup = match signal(SignalKind::hangup()) {
-            Ok(hangup) => Some(hangup),
-            Err(error) => {
-                warn!(%error, "SIGHUP is not heard");
-                None
-            }
+        let mut hangup = match self.changes {
+            FileChanges::Told => hangups(),
+            FileChanges::Looked => None,
         };
         let mut looks = interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -160,4 +160,11 @@ impl Following {
             }
         }
     }
+}
+
+fn hangups() -> Option<Signal> {
+    let hangups = signal(SignalKind::hangup());
+    hangups
+        .inspect_err(|error| warn!(%error, "SIGHUP is not heard"))
+        .ok()
 }

@@ -12,6 +12,8 @@
 
 use tonic::Status;
 
+use keyloom_planted::{Bug, planted};
+
 use super::status;
 use crate::port::CallError;
 
@@ -31,7 +33,7 @@ impl Fault {
     pub(super) fn may_be_tried_again(&self, idempotent: bool) -> bool {
         match self {
             Self::Unsent(_) => true,
-            Self::Lost(_) => idempotent,
+            Self::Lost(_) => idempotent || planted(Bug::WriteSentTwice),
             Self::Refused(status) => idempotent && status::is_of_the_endpoint(status),
         }
     }

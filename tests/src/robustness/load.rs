@@ -9,14 +9,14 @@ use keyloom_etcd_api::etcdserverpb::{
 use keyloom_testkit::{
     Answer, Step,
     history::Recorder,
-    program::{Chance, Generator, Settings},
+    program::{Chance, Generator, Settings, highest_revision},
 };
 
 use tokio::time::sleep;
 use tonic::Code;
 
 use super::{Course, leases::Leases, pause};
-use crate::{Client, mentioned::highest_revision};
+use crate::Client;
 
 /// A pause after a call that found a store away.
 const AWAY: Duration = Duration::from_millis(20);

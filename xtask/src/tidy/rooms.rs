@@ -13,18 +13,19 @@ use crate::process::{cargo, output};
 /// A room, and the rooms it may use.
 type Room = (&'static str, &'static [&'static str]);
 
-const ROOMS: [Room; 14] = [
+const ROOMS: [Room; 16] = [
     ("etcd-api", &[]),
+    ("planted", &[]),
     ("topology", &["etcd-api"]),
-    ("router", &["etcd-api", "topology"]),
-    ("ledger", &["etcd-api"]),
-    ("hub", &["etcd-api", "topology", "ledger"]),
-    ("store", &["etcd-api"]),
+    ("router", &["etcd-api", "planted", "topology"]),
+    ("ledger", &["etcd-api", "planted"]),
+    ("hub", &["etcd-api", "planted", "topology", "ledger"]),
+    ("store", &["etcd-api", "planted"]),
     ("sqlstore", &["etcd-api", "store"]),
     (
         "proxy",
         &[
-            "etcd-api", "topology", "router", "ledger", "hub", "store", "sqlstore",
+            "etcd-api", "planted", "topology", "router", "ledger", "hub", "store", "sqlstore",
         ],
     ),
     ("loadtest", &["etcd-api"]),
@@ -34,6 +35,12 @@ const ROOMS: [Room; 14] = [
         "fuzz",
         &[
             "etcd-api", "topology", "router", "ledger", "store", "sqlstore", "proxy", "testkit",
+        ],
+    ),
+    (
+        "simulation",
+        &[
+            "etcd-api", "planted", "topology", "store", "proxy", "testkit",
         ],
     ),
     (

@@ -28,6 +28,7 @@ fn stores() -> Stores {
         dial: Arc::new(TokioDial),
         listen: Arc::new(TokioListen),
         random: Arc::new(OsRandom),
+        changes: crate::FileChanges::Told,
     };
     Stores::new(&environment, &mut Registry::default(), Declared::new())
 }

@@ -4,16 +4,20 @@
 //! belong; when it returns they are appended as one run with a floor above it (rule 6), and that is
 //! persisted before anything is served from it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use keyloom_ledger::StoreSlot;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::{
     order::{Keeper, Order, OrderError},
     probe::{self, Found},
 };
+
+/// Between two tries to record that a store is back.
+const AGAIN: Duration = Duration::from_millis(500);
 
 /// What the tasks work with.
 #[derive(Debug)]
@@ -70,10 +74,16 @@ async fn wait(order: Arc<Order>, keeper: Keeper, absent: Found, slot: StoreSlot)
     match merged.return_of(slot, found.revision) {
         Ok(floor) => {
             let floor = floor.map(|floor| floor.get());
-            if keeper.record().await.is_ok() {
-                info!(store = found.name, ?floor, "the store is back");
-                merged.let_in(slot);
+            // Where the default store is away as well, that is waited for.
+            while let Err(error) = keeper.record().await {
+                if merged.stopped().is_some() {
+                    return;
+                }
+                warn!(store = found.name, %error, "the store's return is not recorded yet");
+                sleep(AGAIN).await;
             }
+            info!(store = found.name, ?floor, "the store is back");
+            merged.let_in(slot);
         }
         Err(error) => {
             error!(store = found.name, %error, "the store stays shut out");

@@ -3,7 +3,8 @@
 use keyloom_etcd_api::etcdserverpb::{
     Compare, RangeRequest, RequestOp, TxnRequest, compare::TargetUnion, request_op::Request,
 };
-use keyloom_testkit::Step;
+
+use crate::Step;
 
 /// The highest revision in a request, 0 where there is none.
 #[must_use]

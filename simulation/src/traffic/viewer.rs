@@ -1,0 +1,404 @@
+//! Clients that watch, lose their stream, and go on where they were, as etcd's client and
+//! kube-apiserver do.
+
+use std::{collections::VecDeque, time::Duration};
+
+use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
+use keyloom_etcd_api::{
+    Rpc,
+    etcdserverpb::{
+        RangeRequest, WatchCancelRequest, WatchCreateRequest, WatchProgressRequest, WatchRequest,
+        WatchResponse, watch_create_request::FilterType, watch_request::RequestUnion,
+    },
+};
+use keyloom_store::Answers;
+use keyloom_testkit::{Answer, Step, history::StreamRecording};
+use prost::Message as _;
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, sleep_until},
+};
+
+use crate::{client::Client, stage::Phase, trace, truth::Follower};
+
+/// How many revisions back a watch goes at most.
+const BACK: i64 = 60;
+
+/// What they watch, over all stores and on one.
+const RANGES: [(&str, &str); 8] = [
+    ("\0", "\0"),
+    ("/registry/", "/registry0"),
+    ("/registry/pods/", "/registry/pods0"),
+    ("/registry/secrets/", "/registry/secrets0"),
+    ("/registry/roles/", "/registry/roles0"),
+    ("/registry/pods/default/", "/registry/pods/default0"),
+    ("/registry/secrets/default/a", ""),
+    ("compact_rev_key", ""),
+];
+
+/// A watch over all its streams.
+#[derive(Debug)]
+struct Wish {
+    request: WatchCreateRequest,
+    /// The revision to go on at; `None` before the first, and where that is compacted.
+    next: Option<i64>,
+    /// Where it began on the stream.
+    start: i64,
+    /// Its id on the stream, while it has one.
+    id: Option<i64>,
+    follower: Follower,
+}
+
+/// One client and the watches that it wants to have.
+pub(crate) struct Viewer {
+    client: Client,
+    wishes: Vec<Wish>,
+    /// It watches everything and leaves no stream by itself.
+    steady: bool,
+    /// How long it takes to read an answer, in milliseconds at most.
+    slow: i64,
+    changes: watch::Receiver<(Phase, usize)>,
+    segment: usize,
+}
+
+/// One open stream.
+struct Connection {
+    recording: StreamRecording,
+    requests: mpsc::UnboundedSender<Bytes>,
+    /// Wishes that were asked for and not answered yet.
+    pending: VecDeque<usize>,
+}
+
+impl Viewer {
+    pub(crate) fn new(client: Client, steady: bool, slow: i64) -> Self {
+        Self {
+            changes: client.stage.changes(),
+            client,
+            wishes: Vec::new(),
+            steady,
+            slow,
+            segment: 0,
+        }
+    }
+
+    /// Watches until everything up to the last revision has come.
+    pub(crate) async fn run(mut self) -> Vec<Follower> {
+        loop {
+            let Some(last) = self.until_work().await else {
+                break;
+            };
+            let blind = self.steady && self.wishes.iter().any(|wish| wish.next.is_none());
+            if last.is_some_and(|last| blind || self.is_complete(last)) {
+                break;
+            }
+            if blind {
+                // A new segment is about to begin.
+                self.client.pause(100).await;
+                continue;
+            }
+            self.connect().await;
+            self.client.pause(300).await;
+        }
+        self.wishes.into_iter().map(|wish| wish.follower).collect()
+    }
+
+    /// Waits until there is something to watch. Gives back how far, where that is known.
+    async fn until_work(&mut self) -> Option<Option<i64>> {
+        let rests = |now: &(Phase, usize)| now.0 != Phase::Rest;
+        let (phase, segment) = self.changes.wait_for(rests).await.ok().map(|now| *now)?;
+        if segment != self.segment {
+            self.segment = segment;
+            self.new_segment();
+        }
+        match phase {
+            Phase::Finish(last) => Some(Some(last)),
+            Phase::Over => None,
+            Phase::Work | Phase::Rest => Some(None),
+        }
+    }
+
+    fn new_segment(&mut self) {
+        if self.wishes.is_empty() {
+            let count = if self.steady {
+                1
+            } else {
+                1 + self.client.chance.below(3)
+            };
+            for at in 0..count {
+                let wish = self.wish(at);
+                self.wishes.push(wish);
+            }
+        }
+        if self.steady {
+            // It is what the others are held against, so that it begins where the segment does.
+            let from = self.client.stage.from();
+            for wish in &mut self.wishes {
+                self.client.stage.witness(from);
+                if wish.next != Some(from + 1) {
+                    wish.next = Some(from + 1);
+                    wish.follower.begin_anew();
+                }
+            }
+        }
+    }
+
+    fn wish(&mut self, at: usize) -> Wish {
+        let chance = &mut self.client.chance;
+        let everything = self.steady || (at == 0 && chance.percent(20));
+        let range = if everything {
+            0
+        } else {
+            chance.below(RANGES.len())
+        };
+        let (key, range_end) = RANGES.get(range).copied().unwrap_or_default();
+        let mut request = WatchCreateRequest {
+            key: key.into(),
+            range_end: range_end.into(),
+            prev_kv: self.steady || chance.percent(60),
+            progress_notify: chance.percent(50),
+            fragment: chance.percent(30),
+            ..WatchCreateRequest::default()
+        };
+        for filter in [FilterType::Noput, FilterType::Nodelete] {
+            if !self.steady && chance.percent(8) {
+                request.filters.push(filter.into());
+            }
+        }
+        Wish {
+            follower: Follower::new(self.client.id, &request),
+            request,
+            next: None,
+            start: 0,
+            id: None,
+        }
+    }
+
+    fn is_complete(&self, last: i64) -> bool {
+        self.wishes.iter().all(|wish| wish.is_complete(last))
+    }
+
+    /// A client that was away for long goes on at what it had seen.
+    fn forget_some(&mut self) {
+        let from = self.client.stage.from();
+        for wish in &mut self.wishes {
+            if let Some(next) = wish.next
+                && self.client.chance.percent(15)
+            {
+                let back = self.client.chance.between(1, BACK);
+                let earlier = (next - back).max(from + 1).min(next);
+                if earlier != next {
+                    wish.next = Some(earlier);
+                    wish.follower.begin_anew();
+                }
+            }
+        }
+    }
+
+    /// One stream, from its opening to its end.
+    async fn connect(&mut self) {
+        if !self.steady && self.client.stage.phase() == Phase::Work {
+            self.forget_some();
+        }
+        for at in 0..self.wishes.len() {
+            if let Some(wish) = self.wishes.get_mut(at) {
+                wish.id = None;
+            }
+            self.list_first(at).await;
+        }
+        let recording = self.client.stage.recorder().open(self.client.id);
+        let (requests, mut queue) = mpsc::unbounded_channel();
+        let mut connection = Connection {
+            recording,
+            requests,
+            pending: VecDeque::new(),
+        };
+        if self.client.stage.segment() != self.segment {
+            return;
+        }
+        let finish = match self.client.stage.phase() {
+            Phase::Finish(last) => Some(last),
+            _ => None,
+        };
+        for (at, wish) in self.wishes.iter_mut().enumerate() {
+            // Beside one that is complete already no progress might be told.
+            if !finish.is_some_and(|last| wish.is_complete(last)) {
+                connection.create(at, wish);
+            }
+        }
+        let queue = stream::poll_fn(move |context| queue.poll_recv(context)).boxed();
+        if let Some(answers) = self.client.stream(Rpc::Watch, queue).await {
+            self.follow(&mut connection, answers).await;
+        }
+    }
+
+    /// kube-apiserver's watches begin with a list.
+    async fn list_first(&mut self, at: usize) {
+        let Some(wish) = self.wishes.get(at) else {
+            return;
+        };
+        if wish.next.is_some() || !self.client.chance.percent(80) {
+            return;
+        }
+        let step = Step::Range(RangeRequest {
+            key: wish.request.key.clone(),
+            range_end: wish.request.range_end.clone(),
+            ..RangeRequest::default()
+        });
+        let Phase::Work = self.client.stage.phase() else {
+            return;
+        };
+        let Some(ticket) = self.client.stage.begin().await else {
+            return;
+        };
+        let answer = self.client.record(&ticket, step).await;
+        if let (Some(Answer::Range(answer)), Some(wish)) = (answer, self.wishes.get_mut(at)) {
+            let revision = answer.header.as_ref().map_or(0, |header| header.revision);
+            wish.next = Some(revision + 1);
+            wish.follower.listed(revision, &answer.kvs);
+        }
+    }
+
+    async fn follow(&mut self, connection: &mut Connection, mut answers: Answers) {
+        let lifetime = self.client.chance.between(200, 12_000).unsigned_abs();
+        let end = Instant::now() + Duration::from_millis(lifetime);
+        let mut ask = Instant::now();
+        let mut changes = self.changes.clone();
+        loop {
+            let (phase, segment) = *changes.borrow_and_update();
+            let finish = match phase {
+                Phase::Finish(last) => Some(last),
+                Phase::Over => return,
+                Phase::Work | Phase::Rest => None,
+            };
+            if segment != self.segment || finish.is_some_and(|last| self.is_complete(last)) {
+                return;
+            }
+            if finish.is_none() && !self.steady && Instant::now() > end {
+                return;
+            }
+            if finish.is_some_and(|last| self.waits_for_more(last)) {
+                return;
+            }
+            tokio::select! {
+                biased;
+                answer = answers.next() => {
+                    let Some(Ok(answer)) = answer else { return };
+                    let Ok(answer) = WatchResponse::decode(answer) else { return };
+                    connection.recording.told(&answer);
+                    if !self.hear(connection, &answer) {
+                        return;
+                    }
+                    if self.slow > 0 {
+                        self.client.pause(self.slow).await;
+                    }
+                }
+                () = sleep_until(ask) => {}
+                _ = changes.changed() => {}
+            }
+            if Instant::now() >= ask {
+                let wait = self.client.chance.between(100, 900).unsigned_abs();
+                ask = Instant::now() + Duration::from_millis(wait);
+                self.say_something(connection);
+            }
+        }
+    }
+
+    /// Whether progress up to a revision is never announced on the stream, because one of its
+    /// watches is to begin later.
+    fn waits_for_more(&self, finish: i64) -> bool {
+        let later = |wish: &Wish| wish.id.is_some() && wish.start > finish + 1;
+        self.wishes.iter().any(later)
+    }
+
+    /// Asks for progress, and rarely ends a watch.
+    fn say_something(&mut self, connection: &Connection) {
+        if self.steady || self.client.chance.percent(70) {
+            connection.send(RequestUnion::ProgressRequest(WatchProgressRequest {}));
+        } else if self.client.chance.percent(3) {
+            let at = self.client.chance.below(self.wishes.len());
+            if let Some(watch_id) = self.wishes.get(at).and_then(|wish| wish.id) {
+                connection.send(RequestUnion::CancelRequest(WatchCancelRequest { watch_id }));
+            }
+        }
+    }
+
+    /// Takes a response in; `false` where a watch is over and the stream is to be left.
+    fn hear(&mut self, connection: &mut Connection, answer: &WatchResponse) -> bool {
+        let revision = answer.header.as_ref().map_or(0, |header| header.revision);
+        trace::say(format_args!("client {} hears {answer:?}", self.client.id));
+        self.client.stage.gave(revision);
+        if answer.created {
+            let at = connection.pending.pop_front();
+            let Some(wish) = at.and_then(|at| self.wishes.get_mut(at)) else {
+                return false;
+            };
+            wish.id = (!answer.canceled).then_some(answer.watch_id);
+            // A watch from now on goes on where it was created.
+            wish.next = wish.next.or(Some(revision + 1));
+            return !answer.canceled;
+        }
+        let all = answer.watch_id == -1;
+        let mut over = false;
+        for wish in &mut self.wishes {
+            if wish.id.is_none() || (!all && wish.id != Some(answer.watch_id)) {
+                continue;
+            }
+            if answer.canceled {
+                wish.id = None;
+                over = true;
+                if answer.compact_revision != 0 {
+                    wish.next = None;
+                    wish.follower.begin_anew();
+                    if self.steady {
+                        self.client.stage.lose_witness();
+                    }
+                }
+            } else {
+                wish.advance(answer, revision);
+            }
+        }
+        if self.steady
+            && let Some(next) = self.wishes.first().and_then(|wish| wish.next)
+        {
+            self.client.stage.witness(next - 1);
+        }
+        !over
+    }
+}
+
+impl Wish {
+    /// Whether everything up to a revision has come.
+    fn is_complete(&self, last: i64) -> bool {
+        self.next.is_some_and(|next| next > last)
+    }
+
+    /// Progress means that everything up to it has come, an event that everything before has.
+    fn advance(&mut self, answer: &WatchResponse, header: i64) {
+        self.follower.told(&answer.events);
+        let last = answer.events.last().and_then(|event| event.kv.as_ref());
+        let told = last.map_or(header, |kv| kv.mod_revision);
+        if !answer.fragment {
+            self.next = self.next.max(Some(told + 1));
+        }
+    }
+}
+
+impl Connection {
+    fn create(&mut self, at: usize, wish: &mut Wish) {
+        self.pending.push_back(at);
+        let mut request = wish.request.clone();
+        wish.start = wish.next.unwrap_or(0);
+        request.start_revision = wish.start;
+        self.send(RequestUnion::CreateRequest(request));
+    }
+
+    fn send(&self, request: RequestUnion) {
+        let request = WatchRequest {
+            request_union: Some(request),
+        };
+        self.recording.asked(&request);
+        // Where the stream is broken the answers say so.
+        drop(self.requests.send(request.encode_to_vec().into()));
+    }
+}

@@ -115,7 +115,7 @@ pub(crate) fn soak(root: &Path, steps: &mut Steps, arguments: &[String]) {
     programs.0.push(("KEYLOOM_SAMPLES", samples));
     let target = Target {
         name: "e2e",
-        feature: None,
+        feature: Some("long"),
         build: "soak: build tests",
         run: "soak: run",
     };

@@ -25,6 +25,7 @@ mod chance;
 mod settings;
 
 mod generator;
+mod leases;
 mod memory;
 mod ops;
 mod spoil;
@@ -38,7 +39,8 @@ pub use chance::Chance;
 pub(crate) use compare::blurred;
 pub use compare::{Difference, Tolerance, same_answer};
 pub use generator::Generator;
-pub use mentioned::highest_revision;
+pub use leases::name_leases;
+pub use mentioned::{highest_revision, reads_below};
 pub use settings::{Group, Settings};
 pub use watch_log::{Headers, WatchLog};
 

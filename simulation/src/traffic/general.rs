@@ -1,12 +1,9 @@
 //! Any client of etcd.
 
-use keyloom_etcd_api::etcdserverpb::{
-    CompactionRequest, CompactionResponse, RangeRequest, RequestOp, ResponseHeader, TxnRequest,
-    request_op::Request,
-};
+use keyloom_etcd_api::etcdserverpb::{CompactionRequest, CompactionResponse, ResponseHeader};
 use keyloom_testkit::{
     Answer, Step,
-    program::{Generator, highest_revision},
+    program::{Generator, highest_revision, name_leases, reads_below},
 };
 
 use super::settings;
@@ -53,45 +50,4 @@ fn forget_before(generator: &mut Generator, revision: i64) {
     });
     let answer = Answer::Compact(CompactionResponse { header });
     generator.learn(&compact, &Ok(answer));
-}
-
-/// The generator writes 1 for a lease.
-fn name_leases(step: &mut Step, lease: i64) {
-    match step {
-        Step::Put(put) if put.lease == 1 => put.lease = lease,
-        Step::Txn(txn) => name_lease(txn, lease),
-        _ => {}
-    }
-}
-
-fn name_lease(txn: &mut TxnRequest, lease: i64) {
-    for op in txn.success.iter_mut().chain(&mut txn.failure) {
-        match &mut op.request {
-            Some(Request::RequestPut(put)) if put.lease == 1 => put.lease = lease,
-            Some(Request::RequestTxn(txn)) => name_lease(txn, lease),
-            _ => {}
-        }
-    }
-}
-
-/// Whether a step reads at a revision below this one.
-fn reads_below(step: &Step, from: i64) -> bool {
-    match step {
-        Step::Range(range) => below(range, from),
-        Step::Txn(txn) => txn_reads_below(txn, from),
-        Step::Put(_) | Step::DeleteRange(_) | Step::Compact(_) => false,
-    }
-}
-
-fn below(range: &RangeRequest, from: i64) -> bool {
-    range.revision != 0 && range.revision < from
-}
-
-fn txn_reads_below(txn: &TxnRequest, from: i64) -> bool {
-    let reads = |op: &RequestOp| match &op.request {
-        Some(Request::RequestRange(range)) => below(range, from),
-        Some(Request::RequestTxn(txn)) => txn_reads_below(txn, from),
-        _ => false,
-    };
-    txn.success.iter().chain(&txn.failure).any(reads)
 }

@@ -1,4 +1,4 @@
-//! The highest revision that a request names.
+//! The revisions that a request names.
 
 use keyloom_etcd_api::etcdserverpb::{
     Compare, RangeRequest, RequestOp, TxnRequest, compare::TargetUnion, request_op::Request,
@@ -51,4 +51,27 @@ fn in_compare(compare: &Compare) -> i64 {
         }
         _ => 0,
     }
+}
+
+/// Whether a step reads at a revision below this one.
+#[must_use]
+pub fn reads_below(step: &Step, from: i64) -> bool {
+    match step {
+        Step::Range(range) => below(range, from),
+        Step::Txn(txn) => txn_reads_below(txn, from),
+        Step::Put(_) | Step::DeleteRange(_) | Step::Compact(_) => false,
+    }
+}
+
+fn below(range: &RangeRequest, from: i64) -> bool {
+    range.revision != 0 && range.revision < from
+}
+
+fn txn_reads_below(txn: &TxnRequest, from: i64) -> bool {
+    let reads = |op: &RequestOp| match &op.request {
+        Some(Request::RequestRange(range)) => below(range, from),
+        Some(Request::RequestTxn(txn)) => txn_reads_below(txn, from),
+        _ => false,
+    };
+    txn.success.iter().chain(&txn.failure).any(reads)
 }

@@ -3,13 +3,13 @@
 use std::{cell::Cell, rc::Rc, time::Duration};
 
 use keyloom_etcd_api::etcdserverpb::{
-    CompactionRequest, CompactionResponse, RangeRequest, RequestOp, ResponseHeader, TxnRequest,
+    CompactionRequest, CompactionResponse, RangeRequest, ResponseHeader, TxnRequest,
     range_request::SortTarget, request_op::Request,
 };
 use keyloom_testkit::{
     Answer, Step,
     history::Recorder,
-    program::{Chance, Generator, Settings, highest_revision},
+    program::{Chance, Generator, Settings, highest_revision, name_leases, reads_below},
 };
 
 use tokio::time::sleep;
@@ -79,7 +79,7 @@ impl Writer {
             if highest_revision(&step) > self.given || reads_below(&step, self.from) {
                 continue;
             }
-            self.name_leases(&mut step);
+            name_leases(&mut step, self.leases.one(&mut self.chance));
             sort_by_key(&mut step);
             let recording = self.recorder.begin(self.id, step.clone());
             let answer = client.step(&step).await;
@@ -91,26 +91,6 @@ impl Writer {
                 // A store is not there: no need to hammer at its place.
                 sleep(AWAY).await;
             }
-        }
-    }
-
-    /// The generator writes 1 for a lease: here it gets one that is alive, or was.
-    fn name_leases(&mut self, step: &mut Step) {
-        let lease = self.leases.one(&mut self.chance);
-        match step {
-            Step::Put(put) if put.lease == 1 => put.lease = lease,
-            Step::Txn(txn) => name_lease(txn, lease),
-            _ => {}
-        }
-    }
-}
-
-fn name_lease(txn: &mut TxnRequest, lease: i64) {
-    for op in txn.success.iter_mut().chain(&mut txn.failure) {
-        match &mut op.request {
-            Some(Request::RequestPut(put)) if put.lease == 1 => put.lease = lease,
-            Some(Request::RequestTxn(txn)) => name_lease(txn, lease),
-            _ => {}
         }
     }
 }
@@ -132,24 +112,6 @@ fn sort_txn_by_key(txn: &mut TxnRequest) {
             _ => {}
         }
     }
-}
-
-/// Whether a step reads at a revision below this one.
-fn reads_below(step: &Step, from: i64) -> bool {
-    match step {
-        Step::Range(range) => range.revision != 0 && range.revision < from,
-        Step::Txn(txn) => txn_reads_below(txn, from),
-        Step::Put(_) | Step::DeleteRange(_) | Step::Compact(_) => false,
-    }
-}
-
-fn txn_reads_below(txn: &TxnRequest, from: i64) -> bool {
-    let below = |op: &RequestOp| match &op.request {
-        Some(Request::RequestRange(range)) => range.revision != 0 && range.revision < from,
-        Some(Request::RequestTxn(txn)) => txn_reads_below(txn, from),
-        _ => false,
-    };
-    txn.success.iter().chain(&txn.failure).any(below)
 }
 
 /// A client that compacts as kube-apiserver does, only much more often: at what was the newest

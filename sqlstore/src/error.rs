@@ -1,8 +1,9 @@
 //! What can go wrong with a database, and how it is told.
 //!
-//! Every message names the store and its file: an operator with ten of them must not guess.
+//! Every message names the store and where its database is: an operator with ten of them must
+//! not guess.
 
-use std::{fmt, path::PathBuf, sync::Arc};
+use std::{fmt, sync::Arc};
 
 use keyloom_etcd_api::EtcdError;
 use keyloom_store::CallError;
@@ -10,18 +11,18 @@ use tonic::Status;
 
 use crate::statement::Statement;
 
-/// Which store and file an error is about.
+/// Which store and database an error is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
     /// The store's name in the topology.
     pub name: Arc<str>,
-    /// Its file.
-    pub path: PathBuf,
+    /// Where its database is: the path of a file.
+    pub place: Arc<str>,
 }
 
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "store {} ({})", self.name, self.path.display())
+        write!(f, "store {} ({})", self.name, self.place)
     }
 }
 
@@ -140,7 +141,7 @@ pub enum OpenError {
         /// The newest that this program can read.
         known: i64,
     },
-    /// It is a SQLite database, but not one of this program.
+    /// It is a database, but not one of this program.
     #[error("{origin} is a database of another program{hint}")]
     Foreign {
         /// Which.

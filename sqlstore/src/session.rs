@@ -67,6 +67,14 @@ pub struct Identity {
     pub incarnation: u64,
 }
 
+/// Where a dialect notes, beside the database, which revisions were given out, so that an older
+/// backup in its place can be told. It may do nothing where the database itself can tell.
+pub(crate) trait GivenOut: std::fmt::Debug + Send + Sync {
+    /// Notes a committed revision that is about to be shown. A failure is the dialect's to tell
+    /// its operator of.
+    fn note(&self, revision: i64);
+}
+
 /// What is known of a living key without reading its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {

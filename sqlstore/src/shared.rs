@@ -13,10 +13,9 @@ use crate::{
     clock::WallClock,
     error::Origin,
     feed::Feed,
-    given_out::{GivenOut, Noted},
     metrics::StoreMetrics,
-    options::SqliteOptions,
-    session::Identity,
+    options::StoreOptions,
+    session::{GivenOut, Identity},
     usage::Usages,
     wire,
 };
@@ -25,14 +24,14 @@ use crate::{
 pub(crate) struct Shared {
     pub(crate) identity: Identity,
     pub(crate) origin: Arc<Origin>,
-    pub(crate) options: Arc<SqliteOptions>,
+    pub(crate) options: StoreOptions,
     pub(crate) clock: Arc<dyn WallClock>,
     pub(crate) random: Arc<dyn Random>,
     pub(crate) metrics: Arc<StoreMetrics>,
     pub(crate) feed: Feed,
     pub(crate) census: Census,
     pub(crate) usages: Usages,
-    pub(crate) given_out: GivenOut,
+    pub(crate) given_out: Box<dyn GivenOut>,
     /// When the next lease ends; the writer's, for the timer.
     pub(crate) next_end: AtomicI64,
     /// Whether the last write found no space.
@@ -46,11 +45,6 @@ impl Shared {
 
     /// Notes a committed revision, before anybody hears of it.
     pub(crate) fn note(&self, revision: i64) {
-        let cluster_id = self.identity.cluster_id;
-        let noted = Noted {
-            cluster_id,
-            revision,
-        };
-        self.given_out.note(&self.origin, noted);
+        self.given_out.note(revision);
     }
 }

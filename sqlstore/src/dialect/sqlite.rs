@@ -12,7 +12,6 @@ use tokio::time::{Duration, Instant};
 use crate::{
     error::{FaultKind, Origin, SqlFault},
     metrics::StoreMetrics,
-    options::Synchronous,
     session::{
         At, CountChanges, Counts, Entry, LeaseRow, Marks, Place, Room, Row, Session, Space, Sql,
         Survives, Values, Visit, VisitChange,
@@ -23,16 +22,24 @@ use crate::{
 mod checkpoint;
 mod connect;
 mod count;
-mod import;
+mod draft;
+mod given_out;
+mod importer;
+mod lock;
+mod options;
 mod scan;
 mod schema;
+mod store;
 
 #[cfg(test)]
 pub(crate) mod inject;
 
 pub(crate) use checkpoint::Checkpointer;
 pub(crate) use connect::{Connect, Role};
-pub(crate) use import::Draft;
+use draft::Draft;
+pub use importer::{ImportError, Imported, ImportedLease, Importer, Snapshot};
+pub use options::{ArgumentError, Restored, SqliteOptions, Synchronous};
+pub use store::SqliteStore;
 
 macro_rules! sql {
     ($name:literal) => {

@@ -151,7 +151,7 @@ async fn a_watch_from_every_past_revision_replays_exactly_what_happened() {
         (5, 32 << 20, true),
     ] {
         let mut place = Place::new();
-        place.options.feed_bytes = feed_bytes;
+        place.options.store.feed_bytes = feed_bytes;
         let store = place.open().await;
         let model = same_program(&store, seed, compactions).await;
         let range = KeyRange::prefix("/a/".into());
@@ -203,7 +203,7 @@ async fn a_watch_from_every_past_revision_replays_exactly_what_happened() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn under_concurrent_writers_nothing_is_missed_or_repeated() {
     let mut place = Place::new();
-    place.options.feed_bytes = 50_000;
+    place.options.store.feed_bytes = 50_000;
     let store = place.open().await;
     let watch = |start| {
         let store = store.clone();
@@ -261,7 +261,7 @@ async fn under_concurrent_writers_nothing_is_missed_or_repeated() {
 #[tokio::test]
 async fn a_slow_watch_falls_behind_and_catches_up() {
     let mut place = Place::new();
-    place.options.feed_bytes = 10_000;
+    place.options.store.feed_bytes = 10_000;
     let store = place.open().await;
     let mut slow = Stream::open(&store).await;
     slow.create(everything(0));
@@ -425,7 +425,7 @@ async fn what_is_compacted_cannot_be_watched_and_its_edge_can() {
 #[tokio::test]
 async fn a_watch_from_the_future_hears_nothing_before_it() {
     let mut place = Place::new();
-    place.options.progress_interval = Duration::from_millis(20);
+    place.options.store.progress_interval = Duration::from_millis(20);
     let store = place.open().await;
     let mut stream = Stream::open(&store).await;
     stream.create(WatchCreateRequest {
@@ -464,7 +464,7 @@ async fn a_watch_from_the_future_hears_nothing_before_it() {
 #[tokio::test]
 async fn filters_and_fragments() {
     let mut place = Place::new();
-    place.options.max_request_bytes = 100_000;
+    place.options.store.max_request_bytes = 100_000;
     let store = place.open().await;
     let mut stream = Stream::open(&store).await;
     let filtered = |filter: FilterType| WatchCreateRequest {

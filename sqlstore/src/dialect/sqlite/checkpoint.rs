@@ -30,8 +30,8 @@ use parking_lot::{Condvar, Mutex};
 use rusqlite::Connection;
 use tokio::time::Duration;
 
-use super::{Connect, Role, Watchman};
-use crate::{error::OpenError, options::Synchronous, session::Sql, statement::Statement};
+use super::{Connect, Role, Synchronous, Watchman};
+use crate::{error::OpenError, session::Sql, statement::Statement};
 
 /// How long the log may become, in pages of 4 KiB.
 #[derive(Clone, Copy, Debug)]

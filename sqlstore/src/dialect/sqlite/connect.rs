@@ -11,13 +11,12 @@ use keyloom_store::environment::Random;
 use rusqlite::{Connection, OpenFlags, config::DbConfig};
 
 use super::{
-    Checkpointer, SqliteSession, Watchman,
+    Checkpointer, SqliteOptions, SqliteSession, Watchman,
+    given_out::{self, Noted},
     schema::{self, Past},
 };
 use crate::{
     error::{FaultKind, OpenError, SqlFault},
-    given_out::Noted,
-    options::SqliteOptions,
     session::{Identity, Room, Sql, Survives},
     statement::Statement,
 };
@@ -47,10 +46,11 @@ impl Connect {
         self.look_first()?;
         let connection = self.open(Role::Writer)?;
         let past = Past {
+            note: given_out::beside(&self.options.path),
             noted,
             restored: self.options.restored,
         };
-        schema::prepare(&connection, &self.watchman, random, past)
+        schema::prepare(&connection, &self.watchman, random, &past)
     }
 
     /// Refuses what this program must not touch, before anything is changed: SQLite would make a

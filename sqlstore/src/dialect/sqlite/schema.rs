@@ -3,14 +3,14 @@
 //! A database is brought to the newest version in one transaction when it is opened. One that
 //! is newer than the program is refused, and so is one of another program.
 
+use std::path::PathBuf;
+
 use keyloom_store::environment::Random;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::{Watchman, sql};
+use super::{Restored, Watchman, given_out::Noted, sql};
 use crate::{
     error::{OpenError, SqlFault},
-    given_out::{self, Noted},
-    options::Restored,
     session::Identity,
     statement::Statement,
 };
@@ -38,9 +38,11 @@ pub(super) fn end_draft(connection: &Connection) -> rusqlite::Result<()> {
 }
 
 /// What is known of a database from outside of it.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Past {
-    /// What is noted beside it.
+    /// Where what was given out is noted.
+    pub(super) note: PathBuf,
+    /// What is noted there.
     pub(super) noted: Option<Noted>,
     /// Whether it is declared to be a backup.
     pub(super) restored: Option<Restored>,
@@ -51,7 +53,7 @@ pub(super) fn prepare(
     connection: &Connection,
     watchman: &Watchman,
     random: &dyn Random,
-    past: Past,
+    past: &Past,
 ) -> Result<Identity, OpenError> {
     let fault = |error: rusqlite::Error| watchman.fault(Statement::Migrate, &error);
     connection.execute_batch("BEGIN IMMEDIATE").map_err(fault)?;
@@ -71,7 +73,7 @@ fn migrate(
     connection: &Connection,
     watchman: &Watchman,
     random: &dyn Random,
-    past: Past,
+    past: &Past,
 ) -> Result<Identity, OpenError> {
     let fault = |error: rusqlite::Error| watchman.fault(Statement::Migrate, &error);
     let found = version(connection, watchman)?;
@@ -103,11 +105,11 @@ fn lost(
     connection: &Connection,
     watchman: &Watchman,
     identity: Identity,
-    past: Past,
+    past: &Past,
 ) -> Result<Option<i64>, OpenError> {
     let fault = |error: rusqlite::Error| watchman.fault(Statement::Migrate, &error);
     let origin = watchman.origin.as_ref();
-    let file = || given_out::beside(&origin.path).display().to_string();
+    let file = || past.note.display().to_string();
     let read = "SELECT revision FROM marks";
     let found: i64 = connection
         .query_row(read, [], |row| row.get(0))

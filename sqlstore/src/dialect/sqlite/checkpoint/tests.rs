@@ -2,11 +2,10 @@
 
 use keyloom_store::environment::SeededRandom;
 
-use super::*;
+use super::{super::SqliteOptions, *};
 use crate::{
     error::Origin,
     metrics::Metrics,
-    options::SqliteOptions,
     session::{Place, Row, Session as _, Survives},
 };
 
@@ -25,10 +24,10 @@ fn the_log_begins_anew_though_the_writer_never_rests() {
     let watchman = Watchman {
         origin: Arc::new(Origin {
             name: "test".into(),
-            path: options.path.clone(),
+            place: options.path.display().to_string().into(),
         }),
         metrics: Arc::new(Metrics::default().of_store("test")),
-        slow: options.slow_statement,
+        slow: options.store.slow_statement,
         injected: Default::default(),
     };
     let connect = Connect { options, watchman };

@@ -15,17 +15,18 @@ use tokio::{
     sync::mpsc,
 };
 
+use super::{
+    Checkpointer, Connect, Role, SqliteOptions, SqliteSession, Watchman,
+    given_out::NoteFile,
+    lock::{self, Ownership},
+};
 use crate::{
     census::Census,
     clock::WallClock,
-    dialect::sqlite::{Checkpointer, Connect, Role, SqliteSession, Watchman},
     engine::Engine,
     error::{OpenError, Origin},
     feed::Feed,
-    given_out::GivenOut,
-    lock::{self, Ownership},
     metrics::Metrics,
-    options::SqliteOptions,
     readers::{self, Threads},
     session::{Identity, Session as _},
     shared::Shared,
@@ -75,10 +76,7 @@ impl SqliteStore {
         random: Arc<dyn Random>,
         metrics: &Metrics,
     ) -> Result<Self, OpenError> {
-        let origin = Origin {
-            name: options.name.as_str().into(),
-            path: options.path.clone(),
-        };
+        let origin = options.origin();
         let (opening, metrics) = (origin.clone(), metrics.clone());
         let open = move || open(options, opening, clock, random, &metrics);
         // Files are read and written: not on the runtime's threads.
@@ -166,12 +164,12 @@ fn open(
 ) -> Result<SqliteStore, OpenError> {
     let (options, origin) = (Arc::new(options), Arc::new(origin));
     make_folder(&options, &origin)?;
-    let ownership = lock::own(&origin)?;
-    let metrics = Arc::new(metrics.of_store(&options.name));
+    let ownership = lock::own(&options.path, &origin)?;
+    let metrics = Arc::new(metrics.of_store(&options.store.name));
     let watchman = Watchman {
         origin: origin.clone(),
         metrics: metrics.clone(),
-        slow: options.slow_statement,
+        slow: options.store.slow_statement,
         #[cfg(test)]
         injected: Default::default(),
     };
@@ -179,26 +177,26 @@ fn open(
         options: options.clone(),
         watchman,
     };
-    let given_out = GivenOut::open(&origin)?;
-    let identity = connect.prepare(random.as_ref(), given_out.found())?;
+    let note = NoteFile::open(&options.path, &origin)?;
+    let identity = connect.prepare(random.as_ref(), note.found())?;
     let shared = Arc::new(Shared {
         identity,
-        given_out,
+        given_out: Box::new(note.of_store(identity.cluster_id, origin.clone())),
         origin,
         clock,
         random,
         metrics,
-        feed: Feed::new(options.feed_bytes),
+        feed: Feed::new(options.store.feed_bytes),
         census: Census::default(),
         usages: Usages::default(),
         next_end: i64::MAX.into(),
         full: false.into(),
-        options,
+        options: options.store.clone(),
     });
     start(&connect, shared, ownership)
 }
 
-pub(crate) fn make_folder(options: &SqliteOptions, origin: &Origin) -> Result<(), OpenError> {
+pub(super) fn make_folder(options: &SqliteOptions, origin: &Origin) -> Result<(), OpenError> {
     let folder = options
         .path
         .parent()

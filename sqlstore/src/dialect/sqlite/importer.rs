@@ -13,15 +13,16 @@ use std::{
 use keyloom_etcd_api::mvccpb::KeyValue;
 use keyloom_store::environment::Random;
 
+use super::{
+    Draft, SqliteOptions, Watchman, given_out,
+    lock::{self, Ownership},
+    store::make_folder,
+};
 use crate::{
     clock::WallClock,
-    dialect::sqlite::{Draft, Watchman},
     error::{OpenError, Origin, SqlFault},
-    given_out,
     lease::MIN_TTL,
-    lock::{self, Ownership},
     metrics::Metrics,
-    options::SqliteOptions,
     session::LeaseRow,
 };
 
@@ -134,23 +135,20 @@ impl Importer {
     /// # Errors
     /// Where there is a database already, and where none can be made.
     pub fn begin(options: &SqliteOptions, random: &dyn Random) -> Result<Self, ImportError> {
-        let origin = Arc::new(Origin {
-            name: options.name.as_str().into(),
-            path: options.path.clone(),
-        });
+        let origin = Arc::new(options.origin());
         let files = Files::of(&options.path);
         files.refuse_existing(&origin)?;
-        crate::store::make_folder(options, &origin)?;
-        let ownership = lock::own(&origin)?;
+        make_folder(options, &origin)?;
+        let ownership = lock::own(&options.path, &origin)?;
         // Whoever owned it before may have made one in the meantime.
         files.refuse_existing(&origin)?;
         files.remove_drafts();
         let watchman = Watchman {
             origin: Arc::new(Origin {
                 name: origin.name.clone(),
-                path: files.draft.clone(),
+                place: files.draft.display().to_string().into(),
             }),
-            metrics: Arc::new(Metrics::default().of_store(&options.name)),
+            metrics: Arc::new(Metrics::default().of_store(&options.store.name)),
             // Every statement here is a slow one.
             slow: tokio::time::Duration::MAX,
             #[cfg(test)]

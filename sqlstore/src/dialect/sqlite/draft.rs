@@ -10,14 +10,13 @@ use keyloom_store::environment::Random;
 use rusqlite::{Connection, OpenFlags, params};
 
 use super::{
-    Watchman,
+    SqliteOptions, Watchman,
     connect::plain,
     schema::{self, Past},
     sql,
 };
 use crate::{
     error::OpenError,
-    options::SqliteOptions,
     session::{LeaseRow, Sql},
     statement::Statement,
 };
@@ -56,7 +55,7 @@ impl Draft {
             Ok(connection)
         };
         let connection = watchman.timed(Statement::Import, open)?;
-        schema::prepare(&connection, &watchman, random, Past::default())?;
+        schema::prepare(&connection, &watchman, random, &Past::default())?;
         watchman.timed(Statement::Import, || schema::begin_draft(&connection))?;
         Ok(Self {
             connection,

@@ -15,10 +15,16 @@ use std::{
     io,
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicBool, AtomicI64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicI64, Ordering},
+    },
 };
 
-use crate::error::{OpenError, Origin};
+use crate::{
+    error::{OpenError, Origin},
+    session::GivenOut,
+};
 
 /// The first word of the file, with the version of its form.
 const MAGIC: &str = "keyloom-given-out-1";
@@ -32,19 +38,18 @@ pub(crate) struct Noted {
     pub(crate) revision: i64,
 }
 
-/// The file of one open store.
+/// The file beside a database, and what was in it.
 #[derive(Debug)]
-pub(crate) struct GivenOut {
+pub(crate) struct NoteFile {
     file: File,
+    path: PathBuf,
     found: Option<Noted>,
-    written: AtomicI64,
-    failing: AtomicBool,
 }
 
-impl GivenOut {
+impl NoteFile {
     /// Reads what is noted beside a database; the caller owns the database.
-    pub(crate) fn open(origin: &Origin) -> Result<Self, OpenError> {
-        let path = beside(&origin.path);
+    pub(crate) fn open(database: &Path, origin: &Origin) -> Result<Self, OpenError> {
+        let path = beside(database);
         let failed = |why| OpenError::File {
             origin: origin.clone(),
             file: path.display().to_string(),
@@ -63,9 +68,8 @@ impl GivenOut {
         let file = options.write(true).create(true).truncate(false).open(&path);
         Ok(Self {
             file: file.map_err(failed)?,
+            path,
             found,
-            written: AtomicI64::new(0),
-            failing: AtomicBool::new(false),
         })
     }
 
@@ -74,17 +78,45 @@ impl GivenOut {
         self.found
     }
 
-    /// Notes a committed revision that is about to be shown. A note that cannot be written costs
-    /// only that an older backup may not be told.
-    pub(crate) fn note(&self, origin: &Origin, noted: Noted) {
-        if self.written.swap(noted.revision, Ordering::Relaxed) == noted.revision {
+    /// Goes on noting for the store that was opened.
+    pub(crate) fn of_store(self, cluster_id: u64, origin: Arc<Origin>) -> Notes {
+        Notes {
+            file: self.file,
+            path: self.path,
+            origin,
+            cluster_id,
+            written: AtomicI64::new(0),
+            failing: AtomicBool::new(false),
+        }
+    }
+}
+
+/// The notes of one open store.
+#[derive(Debug)]
+pub(crate) struct Notes {
+    file: File,
+    path: PathBuf,
+    origin: Arc<Origin>,
+    cluster_id: u64,
+    written: AtomicI64,
+    failing: AtomicBool,
+}
+
+impl GivenOut for Notes {
+    /// A note that cannot be written costs only that an older backup may not be told.
+    fn note(&self, revision: i64) {
+        if self.written.swap(revision, Ordering::Relaxed) == revision {
             return;
         }
-        let failed = self.file.write_all_at(line(noted).as_bytes(), 0).err();
+        let line = line(Noted {
+            cluster_id: self.cluster_id,
+            revision,
+        });
+        let failed = self.file.write_all_at(line.as_bytes(), 0).err();
         let before = self.failing.swap(failed.is_some(), Ordering::Relaxed);
         if let Some(error) = failed.filter(|_| !before) {
             tracing::warn!(
-                store = %origin, file = %beside(&origin.path).display(), %error,
+                store = %self.origin, file = %self.path.display(), %error,
                 "what was given out cannot be noted: an older backup may not be told from this one"
             );
         }

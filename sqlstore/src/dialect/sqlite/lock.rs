@@ -20,8 +20,8 @@ pub(crate) struct Ownership {
 }
 
 /// Takes the database, or says who has it.
-pub(crate) fn own(origin: &Origin) -> Result<Ownership, OpenError> {
-    let path = beside(&origin.path);
+pub(crate) fn own(database: &Path, origin: &Origin) -> Result<Ownership, OpenError> {
+    let path = beside(database);
     let failed = |why| OpenError::File {
         origin: origin.clone(),
         file: path.display().to_string(),

@@ -63,6 +63,18 @@ impl PlacedGroup {
     }
 }
 
+impl PlacedGroup {
+    /// Gives its last event a revision of its own: a bug to plant.
+    pub(crate) fn tear(&self, places: &dyn Places) {
+        let [_, .., last] = &self.events[..] else {
+            return;
+        };
+        if let Ok(torn) = last.rewritten(self.slot, places, 1) {
+            last.encoded.get_or_init(|| torn);
+        }
+    }
+}
+
 impl Event {
     /// The event with unified revisions.
     pub(crate) fn encoded(
@@ -73,15 +85,27 @@ impl Event {
         if let Some(encoded) = self.encoded.get() {
             return Ok(encoded);
         }
+        let encoded = self.rewritten(slot, places, 0)?;
+        Ok(self.encoded.get_or_init(|| encoded))
+    }
+
+    /// With every revision so much later: by nothing, but for a bug that is planted.
+    fn rewritten(
+        &self,
+        slot: StoreSlot,
+        places: &dyn Places,
+        later: i64,
+    ) -> Result<EncodedEvent, EncodeError> {
         let mut outward = Outward {
             slot,
             places,
+            later,
             unknown: None,
         };
         let encoded = self.raw.rewritten(&mut outward)?;
         match outward.unknown {
             Some(revision) => Err(EncodeError::Unknown(revision)),
-            None => Ok(self.encoded.get_or_init(|| encoded)),
+            None => Ok(encoded),
         }
     }
 }
@@ -89,6 +113,7 @@ impl Event {
 struct Outward<'a> {
     slot: StoreSlot,
     places: &'a dyn Places,
+    later: i64,
     unknown: Option<i64>,
 }
 
@@ -99,7 +124,7 @@ impl Rewrite for Outward<'_> {
 
     fn revision(&mut self, _: Place, revision: i64) -> i64 {
         match self.places.unified(self.slot, StoreRev::new(revision)) {
-            Some(unified) => unified.get(),
+            Some(unified) => unified.get() + self.later,
             None => {
                 self.unknown = Some(revision);
                 revision

@@ -3,6 +3,7 @@
 mod take;
 mod chasing;
 mod pull;
+mod lookout;
 mod reroute;
 
 use std::{
@@ -21,6 +22,7 @@ use crate::{
 pub(crate) use pull::Pulled;
 pub use {
     chasing::Flow,
+    lookout::Seen,
     reroute::{Late, Reroute},
     take::TakeError,
 };
@@ -103,6 +105,8 @@ pub struct Hub {
     /// How many deliveries until somebody looks again whether they have turned.
     look_in: u32,
     late: Vec<Late>,
+    /// While a change of routes is being made.
+    lookout: Option<lookout::Lookout>,
     watchers: HashMap<WatcherId, Watcher>,
     /// Watchers that have a chase: woken by everything.
     chasing: BTreeSet<WatcherId>,
@@ -161,6 +165,7 @@ impl Hub {
             turning: BTreeSet::new(),
             look_in: 0,
             late: Vec::new(),
+            lookout: None,
             watchers: HashMap::new(),
             chasing: BTreeSet::new(),
             chases: HashMap::new(),

@@ -41,7 +41,7 @@ mod hub;
 mod stream;
 
 pub use feed::{Feed, FeedError, Group, Step, Taken};
-pub use hub::{Bounds, Census, Flow, Hub, Late, Need, Reroute, Signals, TakeError};
+pub use hub::{Bounds, Census, Flow, Hub, Late, Need, Reroute, Seen, Signals, TakeError};
 pub use places::{Places, RangeFloors, Routes};
 pub use stream::{ClientStream, HeaderOf, StreamError};
 

@@ -82,14 +82,11 @@ impl World {
     }
 
     /// The store does it.
-    pub fn commit(&mut self, without: Without, call: usize) -> Option<()> {
+    pub fn commit(&mut self, call: usize) -> Option<()> {
         let Call {
             key, slot, what, ..
         } = self.calls[call];
         if self.calls[call].answer.is_some() {
-            return None;
-        }
-        if self.calls[call].given_up && self.is_amid_change(without, key) {
             return None;
         }
         if what == What::Read && self.stores[slot].has_caught_up() {
@@ -192,21 +189,12 @@ impl World {
     }
 
     /// Somebody writes to a store directly.
-    pub fn other_write(&mut self, without: Without, slot: Slot, key: Key) -> Option<()> {
-        if self.is_amid_change(without, key) {
-            return None;
-        }
+    pub fn other_write(&mut self, slot: Slot, key: Key) -> Option<()> {
         self.budget.others = self.budget.others.checked_sub(1)?;
         self.ids += 1;
         let (id, delete) = (self.ids, false);
         self.stores[slot].log.push(Entry::Event { key, id, delete });
         Some(())
-    }
-
-    fn is_amid_change(&self, without: Without, key: Key) -> bool {
-        let is_checked = |at: &Instance| matches!(at.change, Change::Checked { .. });
-        let moves = key == MOVING && without != Without::NobodyAmidChange;
-        moves && self.instances.iter().any(is_checked)
     }
 
     /// A store is taken back to a copy that was made before.

@@ -5,6 +5,7 @@
 //!
 //! ```text
 //!   hold ── drain ── check: is the key there? ── reroute: a place of its own ── written ── open
+//!                                                   └ refused where it came since
 //! ```
 
 use crate::{
@@ -50,19 +51,42 @@ impl World {
         let refused = hides && without != Without::HiddenKeysChecked;
         at.change = match refused {
             true => Change::None,
-            false => Change::Checked { gains },
+            false => Change::Checked {
+                gains,
+                at: revisions,
+            },
         };
         Some(())
     }
 
-    /// `Changer::apply`, `Merged::reroute`, `Hub::reroute`
+    /// `Changer::apply`, `LastLook::with_what_came`, `Merged::reroute`, `Hub::reroute`
     pub fn reroute(&mut self, without: Without, instance: usize) -> Option<()> {
         let at = &mut self.instances[instance];
-        let Change::Checked { gains } = at.change else {
+        let Change::Checked {
+            mut gains,
+            at: looked,
+        } = at.change
+        else {
             return None;
         };
         if !at.may_leave(without) {
             return None;
+        }
+        if without != Without::AmidChangeSeen {
+            let ordered = [at.ledger.frontier(0), at.ledger.frontier(1)];
+            let known = |slot: usize| ordered[slot] <= looked[slot].max(at.delivered[slot]);
+            if !known(0) || !known(1) {
+                return None;
+            }
+            let came = |slot: usize| {
+                let now = self.stores[slot].key_at(MOVING, ordered[slot]);
+                now.1 && now != self.stores[slot].key_at(MOVING, looked[slot])
+            };
+            if came(DEFAULT) {
+                at.change = Change::None;
+                return Some(());
+            }
+            gains |= came(1);
         }
         at.ledger.skip_to(at.ledger.head() + 1);
         at.ledger.moved_at = at.ledger.head();

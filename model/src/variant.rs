@@ -67,10 +67,9 @@ pub enum Without {
     WatchAboveChange,
     /// Watches that would gain keys without an event are cancelled.
     GainedCancelled,
-    /// Nobody but Keyloom's own calls under way writes what moves, to either store, between the look
-    /// for keys and the change. This is no rule of Keyloom's but a known gap
-    /// (docs/topology-changes.md).
-    NobodyAmidChange,
+    /// What others write of it to either store, or a call that was given up, between the look for keys
+    /// and the change is seen before the change.
+    AmidChangeSeen,
 
     // leases
     /// What changes one lease on one store comes one after the other.

@@ -227,6 +227,8 @@ pub enum Change {
     /// No key is in the way; what the old store had at that revision has its place.
     Checked {
         gains: bool,
+        /// Where the stores stood.
+        at: [Rev; STORES],
     },
     /// It has its place and is not written yet.
     Recording,

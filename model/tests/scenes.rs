@@ -215,7 +215,7 @@ fn compaction_needs_its_rules() {
 fn routes_need_their_rules() {
     breaks(scenes::routes(1), Without::Drain, ANY);
     breaks(scenes::routes(1), Without::HiddenKeysChecked, ANY);
-    breaks(scenes::routes(1), Without::NobodyAmidChange, ANY);
+    breaks(scenes::routes(1), Without::AmidChangeSeen, ANY);
     breaks(routes_strays(1), Without::GainedCancelled, ANY);
     breaks(routes_strays(1), Without::WatchAboveChange, ANY);
     breaks(routes_crash(1), Without::ChangeRecorded, ANY);

@@ -27,10 +27,15 @@ pub enum Bug {
     PageDropsKey,
     TermIgnored,
     WriteSentTwice,
+    RevisionsReused,
+    CompactionLosesEvents,
+    CompactsAhead,
+    RevisionSplit,
+    RevisionTorn,
 }
 
 /// Every bug, its name, and what it does.
-pub const ALL: [(Bug, &str, &str); 19] = [
+pub const ALL: [(Bug, &str, &str); 24] = [
     (
         Bug::ProgressAhead,
         "progress-ahead",
@@ -125,6 +130,31 @@ pub const ALL: [(Bug, &str, &str); 19] = [
         Bug::WriteSentTwice,
         "write-sent-twice",
         "a write of unknown outcome is sent again",
+    ),
+    (
+        Bug::RevisionsReused,
+        "revisions-reused",
+        "after a crash revisions that were given out are given out again",
+    ),
+    (
+        Bug::CompactionLosesEvents,
+        "compaction-loses-events",
+        "a watch goes on behind what was compacted before it was told",
+    ),
+    (
+        Bug::CompactsAhead,
+        "compacts-ahead",
+        "a store is compacted at its newest revision instead of the one that was asked for",
+    ),
+    (
+        Bug::RevisionSplit,
+        "revision-split",
+        "the events of one transaction come in two responses",
+    ),
+    (
+        Bug::RevisionTorn,
+        "revision-torn",
+        "the events of one transaction have two revisions",
     ),
 ];
 

@@ -286,14 +286,25 @@ impl Feeds {
         Err(error)
     }
 
+    /// Waits until the ledger covers a revision that the hub is about to take.
+    async fn settle_delivered(&self, slot: StoreSlot, to: StoreRev) -> Result<(), OrderError> {
+        let answered = answered(slot, to, true);
+        self.merged()?.settle(answered).await.map(drop)
+    }
+
     /// Waits until the ledger covers a revision.
     async fn settle(&self, slot: StoreSlot, revision: StoreRev) -> Result<(), OrderError> {
-        let answered = Answered {
-            slot,
-            revision,
-            wrote: false,
-            known: None,
-        };
+        let answered = answered(slot, revision, false);
         self.merged()?.settle(answered).await.map(drop)
+    }
+}
+
+fn answered(slot: StoreSlot, revision: StoreRev, is_delivery: bool) -> Answered {
+    Answered {
+        slot,
+        revision,
+        wrote: false,
+        known: None,
+        is_delivery,
     }
 }

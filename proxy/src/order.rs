@@ -23,7 +23,7 @@ mod term;
 pub(crate) use inward::Inward;
 pub(crate) use keeper::{Keeper, reserved_prefix};
 pub(crate) use outward::{Native, Outward};
-pub(crate) use reroute::{Arrival, Rerouted};
+pub(crate) use reroute::{Arrival, Looked, Rerouted};
 pub use start::BeginError;
 pub(crate) use start::{Begin, begin};
 pub(crate) use state::{Answered, Merged, OrderError, Settled, Snapshot};

@@ -175,13 +175,9 @@ async fn a_compaction_is_recorded_without_the_store() {
         sleep(Duration::from_millis(100)).await;
         stores[2].inject_always(None, way);
         let never = stores[2].snapshot().compacted();
-        let compaction = |revision| {
-            Step::Compact(CompactionRequest {
-                revision,
-                physical: false,
-            })
-        };
-        keyloom.ask(&compaction(at)).await.unwrap();
+        let compaction =
+            |revision, physical| Step::Compact(CompactionRequest { revision, physical });
+        keyloom.ask(&compaction(at, false)).await.unwrap();
         assert_eq!(stores[2].snapshot().compacted(), never);
         stores[2].clear_faults();
         let below = RangeRequest {
@@ -192,8 +188,13 @@ async fn a_compaction_is_recorded_without_the_store() {
         assert_eq!(EtcdError::of(&status), Some(EtcdError::Compacted));
         let next = keyloom.put(TENANT, "3").await.unwrap();
         sleep(Duration::from_millis(100)).await;
-        keyloom.ask(&compaction(next)).await.unwrap();
+        drop(stores[2].take_received());
+        keyloom.ask(&compaction(next, true)).await.unwrap();
         assert!(stores[2].snapshot().compacted() > never);
+        let received = stores[2].take_received();
+        let asked = received.iter().find(|(rpc, _)| *rpc == Rpc::Compact);
+        let asked = CompactionRequest::decode(&asked.unwrap().1[..]).unwrap();
+        assert!(asked.physical, "what was asked for is handed on");
     }
 }
 

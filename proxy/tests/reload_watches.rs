@@ -9,15 +9,21 @@
 
 mod support;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use keyloom_proxy::Taken;
-use keyloom_testkit::{Step, program::Chance};
+use keyloom_etcd_api::Rpc;
+use keyloom_proxy::{Refusal, Taken};
+use keyloom_testkit::{
+    Step,
+    model::{Fault, Gate},
+    program::Chance,
+};
 use support::{
-    Watching,
+    Keyloom, Watching,
     changing::{ALL, PODS, RBAC, Stage, changed, topology},
     list, put,
 };
+use tokio::{task::JoinHandle, time::sleep};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -196,4 +202,149 @@ async fn a_late_write_is_not_seen_and_raises_an_alarm() {
     let metrics = keyloom.metrics();
     let alarm = "keyloom_proxy_topology_late_writes_total{store=\"default\"} 1";
     assert!(metrics.contains(alarm), "{metrics}");
+}
+
+/// Two stores that are served under either topology; pods move from the one to the other.
+const BEFORE: &[(&str, &str)] = &[("pods", "prefix: {prefix: configmaps}")];
+const AFTER: &[(&str, &str)] = &[PODS];
+
+/// A change of topology that waits after it has looked at both stores for the last time.
+async fn amid_a_change(
+    stage: &Stage,
+    keyloom: &Arc<Keyloom>,
+) -> (Gate, JoinHandle<Result<Taken, Refusal>>) {
+    // Keys that route elsewhere are counted at the start.
+    sleep(SOON).await;
+    let (default, pods) = (stage.model("default"), stage.model("pods"));
+    let (open, last) = (Gate::new(), Gate::new());
+    open.release();
+    // Each store is looked at twice for what it loses and twice for what it gains: in both resources
+    // at the key itself and at what is below.
+    pods.inject_on(Rpc::Range, 7, Fault::HangsAfterApply(open));
+    pods.inject_on(Rpc::Range, 1, Fault::HangsAfterApply(last.clone()));
+    let looked_before = default.calls(Rpc::Range);
+    let change = Arc::clone(keyloom);
+    let change = tokio::spawn(async move { change.take(&topology(AFTER)).await });
+    last.until_arrived(1).await;
+    assert_eq!(default.calls(Rpc::Range), looked_before + 8);
+    (last, change)
+}
+
+/// Somebody else writes a key that moves, after it was looked for: who was shown it would never be
+/// told that it is gone.
+#[tokio::test(start_paused = true)]
+async fn a_key_that_comes_amid_the_change_is_not_hidden() {
+    let stage = Stage::new();
+    let keyloom = Arc::new(stage.start(&topology(BEFORE)).await);
+    let mut watching = Watching::open(&keyloom).await;
+    watching.watch("/registry/pods/", 0);
+    assert!(watching.next(SOON).await.unwrap().created);
+    let (gate, change) = amid_a_change(&stage, &keyloom).await;
+    stage
+        .model("default")
+        .with(|etcd| etcd.apply(&put("/registry/pods/x/amid", "1")))
+        .unwrap();
+    assert_eq!(read(&mut watching, 1).await.len(), 1);
+    gate.release();
+    let refused = change.await.unwrap();
+    assert!(
+        matches!(refused, Err(Refusal::Hides { count: 1, .. })),
+        "{refused:?}"
+    );
+    assert_eq!(
+        keyloom.range(list("/registry/pods/")).await.unwrap().count,
+        1
+    );
+    // Once it is gone again the change is taken, and the same watch goes on.
+    keyloom.ask(&delete("/registry/pods/x/amid")).await.unwrap();
+    assert_eq!(keyloom.take(&topology(AFTER)).await, changed(true));
+    keyloom.put("/registry/pods/x/new", "1").await.unwrap();
+    assert_eq!(read(&mut watching, 2).await.len(), 2);
+}
+
+/// One that came and went again is nobody's loss.
+#[tokio::test(start_paused = true)]
+async fn a_key_that_comes_and_goes_amid_the_change_is_told_and_forgotten() {
+    let stage = Stage::new();
+    let keyloom = Arc::new(stage.start(&topology(BEFORE)).await);
+    let mut watching = Watching::open(&keyloom).await;
+    watching.watch("/registry/pods/", 0);
+    assert!(watching.next(SOON).await.unwrap().created);
+    let (gate, change) = amid_a_change(&stage, &keyloom).await;
+    for step in [
+        put("/registry/pods/x/amid", "1"),
+        delete("/registry/pods/x/amid"),
+    ] {
+        stage
+            .model("default")
+            .with(|etcd| etcd.apply(&step))
+            .unwrap();
+    }
+    sleep(Duration::from_secs(1)).await;
+    gate.release();
+    assert_eq!(change.await.unwrap(), changed(true));
+    assert_eq!(read(&mut watching, 2).await.len(), 2);
+    assert_eq!(
+        keyloom.range(list("/registry/pods/")).await.unwrap().count,
+        0
+    );
+}
+
+/// Somebody else writes a key to the store that keys move to, after it was looked at: whoever
+/// watches has to learn of it.
+#[tokio::test(start_paused = true)]
+async fn a_key_that_is_gained_amid_the_change_is_not_missed() {
+    let stage = Stage::new();
+    let keyloom = Arc::new(stage.start(&topology(BEFORE)).await);
+    let mut watches = Vec::new();
+    for prefix in ["/registry/pods/", "/registry/pods/y/"] {
+        let mut watching = Watching::open(&keyloom).await;
+        watching.watch(prefix, 0);
+        assert!(watching.next(SOON).await.unwrap().created);
+        watches.push(watching);
+    }
+    let (gate, change) = amid_a_change(&stage, &keyloom).await;
+    let pods = stage.model("pods");
+    pods.with(|etcd| etcd.apply(&put("/registry/pods/x/amid", "1")))
+        .unwrap();
+    // It has its place below the change.
+    sleep(Duration::from_secs(1)).await;
+    gate.release();
+    assert_eq!(change.await.unwrap(), changed(true));
+    assert_eq!(
+        keyloom.range(list("/registry/pods/")).await.unwrap().count,
+        1
+    );
+    let [gains, other] = &mut watches[..] else {
+        panic!()
+    };
+    assert!(cancelled(gains).await.is_some());
+    keyloom.put("/registry/pods/y/p", "1").await.unwrap();
+    assert_eq!(read(other, 1).await.len(), 1);
+}
+
+/// While a store's watch does not deliver what is ordered already, it is not known what is hidden.
+#[tokio::test(start_paused = true)]
+async fn a_change_waits_for_what_is_not_delivered() {
+    let stage = Stage::new();
+    let keyloom = Arc::new(stage.start(&topology(BEFORE)).await);
+    let (gate, change) = amid_a_change(&stage, &keyloom).await;
+    let default = stage.model("default");
+    default.hold_watches(true);
+    default
+        .with(|etcd| etcd.apply(&put("/registry/pods/x/amid", "1")))
+        .unwrap();
+    keyloom.put("/registry/secrets/x/s", "1").await.unwrap();
+    gate.release();
+    let refused = change.await.unwrap();
+    let expected = Refusal::Lags {
+        store: "default".to_owned(),
+    };
+    assert_eq!(refused, Err(expected));
+    default.hold_watches(false);
+    let refused = keyloom.take(&topology(AFTER)).await;
+    assert!(
+        matches!(refused, Err(Refusal::Hides { count: 1, .. })),
+        "{refused:?}"
+    );
 }

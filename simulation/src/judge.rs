@@ -1,9 +1,6 @@
 //! Whether what everybody was told is what one etcd would have told them.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeSet, sync::Arc};
 
 use keyloom_etcd_api::{EtcdError, etcdserverpb::LeaseGrantRequest, mvccpb::KeyValue};
 use keyloom_testkit::{
@@ -16,6 +13,7 @@ use keyloom_testkit::{
 };
 
 use crate::{
+    owners::Owners,
     plan::Plan,
     stage::{Known, Segment},
     stores::SimStore,
@@ -46,11 +44,11 @@ pub(crate) fn judge(
 ) -> Findings {
     let mut findings = Findings::default();
     let mut highest = 0;
-    let mut owners = BTreeMap::new();
+    let mut owners = Owners::default();
     for segment in segments {
         findings
             .broken
-            .extend(given_twice(plan, &segment.history, &mut owners));
+            .extend(owners.look(&segment, |key| plan.store_of(key)));
         if segment.before.revision < highest {
             let (before, seen) = (segment.before.revision, highest);
             let what = format!("revisions: {before} after {seen} had been given out");
@@ -66,29 +64,6 @@ pub(crate) fn judge(
     let told = followers.iter().map(|follower| follower.check(&truth));
     findings.broken.extend(told.filter_map(Result::err));
     findings
-}
-
-/// A revision belongs to one store, whatever happened between.
-fn given_twice(
-    plan: &Plan,
-    history: &History,
-    owners: &mut BTreeMap<i64, usize>,
-) -> Option<String> {
-    let watchers = history.watchers().ok()?;
-    let events = watchers.iter().flat_map(Watcher::events);
-    for kv in events.filter_map(|(_, event)| event.kv.as_ref()) {
-        let Some(store) = plan.store_of(&kv.key) else {
-            continue;
-        };
-        let owner = *owners.entry(kv.mod_revision).or_insert(store);
-        if owner != store {
-            let (revision, key) = (kv.mod_revision, &kv.key);
-            return Some(format!(
-                "revisions: {revision} was given to store {owner} and to store {store} ({key:?})"
-            ));
-        }
-    }
-    None
 }
 
 fn check(plan: &Plan, mut segment: Segment, findings: &mut Findings) {

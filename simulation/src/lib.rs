@@ -11,7 +11,7 @@
 //! | [`stores`], [`server`], [`keyloom`] | what runs on them |
 //! | [`plan`], [`faults`], [`reloads`] | what a seed decides: the stage, and what goes wrong |
 //! | [`stage`], [`client`], [`traffic`], [`conduct`] | what clients do |
-//! | [`judge`], [`truth`] | whether it was as one etcd |
+//! | [`judge`], [`owners`], [`truth`] | whether it was as one etcd |
 //! | [`drive`], [`fleet`] | one run; many |
 //!
 //! One process runs one seed, on one thread, because chance of the operating system is made the
@@ -34,6 +34,7 @@ mod stage;
 mod traffic;
 
 mod judge;
+mod owners;
 mod truth;
 
 mod drive;

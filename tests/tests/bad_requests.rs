@@ -185,10 +185,16 @@ async fn calls_that_do_not_exist_get_etcds_code() {
 async fn calls_that_are_not_there_over_several_stores_are_unimplemented() {
     let mut stage = Stage::in_front_of_two().await;
     for rpc in [
+        Rpc::RangeStream,
         Rpc::MoveLeader,
+        Rpc::Downgrade,
+        Rpc::MemberAdd,
+        Rpc::MemberRemove,
+        Rpc::MemberUpdate,
+        Rpc::MemberPromote,
+        Rpc::Authenticate,
         Rpc::AuthEnable,
         Rpc::AuthUserList,
-        Rpc::MemberRemove,
     ] {
         let refused = stage.tested.call(rpc, Bytes::new()).await.unwrap_err();
         assert_eq!(refused.code(), Code::Unimplemented, "{rpc:?}: {refused:?}");

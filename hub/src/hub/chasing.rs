@@ -1,6 +1,7 @@
 //! Chases: begun where the history no longer reaches back, fed, met, ended.
 
 use keyloom_ledger::{StoreRev, StoreSlot, UnifiedRev};
+use keyloom_planted::{Bug, planted};
 
 use super::{Hub, Need, TakeError, take::first_above};
 use crate::{ChaseId, Group, Places, WatcherId, chase::Chase, event::Entry};
@@ -165,7 +166,7 @@ impl Hub {
         let chased = watcher.chase(slot).map(|chase| chase.delivered);
         let has = places.store_at(slot, needs);
         let has = chased.map_or(has, |chased| chased.max(has));
-        if first_above(slot, has, places) < floor {
+        if first_above(slot, has, places) < floor && !planted(Bug::CompactionLosesEvents) {
             // Starting at the floor must be worth it.
             let next = UnifiedRev::new(watcher.cursor.get().saturating_add(1));
             watcher.compacted = Some(floor.max(next));

@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use keyloom_ledger::{StoreRev, StoreSlot, UnifiedRev};
+use keyloom_planted::{Bug, planted};
 
 use super::{Hub, Placed};
 use crate::{Group, Places, TopicId, event::PlacedGroup};
@@ -57,6 +58,7 @@ impl Hub {
             return Err(TakeError::Repeated(revision));
         }
         self.look_for_late(slot, &group, places);
+        self.notice(slot, &group);
         let placed = self.place(slot, group, places)?;
         if let Some(placed) = &placed {
             let topics = self.topics_of(placed);
@@ -100,6 +102,9 @@ impl Hub {
             .unified(slot, revision)
             .ok_or(TakeError::NotOrdered(revision))?;
         let placed = PlacedGroup::new(slot, revision, unified, group.events);
+        if planted(Bug::RevisionTorn) {
+            placed.tear(places);
+        }
         Ok(Some(Arc::new(placed)))
     }
 
@@ -209,6 +214,7 @@ impl Hub {
         floor: UnifiedRev,
         places: &dyn Places,
     ) {
+        self.notice_loss(slot);
         let begun = crate::history::History::after(last_lost);
         self.histories.insert(slot, begun);
         for topic in self.topics.values_mut() {

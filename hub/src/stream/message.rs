@@ -6,6 +6,7 @@ use keyloom_etcd_api::{
     wire::{EncodedEvent, Header},
 };
 use keyloom_ledger::UnifiedRev;
+use keyloom_planted::{Bug, planted};
 use prost::Message as _;
 
 use super::{HeaderOf, Options};
@@ -112,12 +113,19 @@ impl Events {
         let last = parts.len().saturating_sub(1);
         let responses = parts.iter().enumerate();
         Ok(responses
-            .map(|(number, part)| self.response(header, part, number < last))
+            .map(|(number, part)| {
+                let fragment = number < last && !planted(Bug::RevisionSplit);
+                self.response(header, part, fragment)
+            })
             .collect())
     }
 
     /// One part, or as many as a client that asked for fragments must get.
     fn parts<'e>(&self, events: &'e [&'e EncodedEvent]) -> Vec<&'e [&'e EncodedEvent]> {
+        if planted(Bug::RevisionSplit) && events.len() > 1 {
+            let (part, behind) = events.split_at(events.len() - 1);
+            return vec![part, behind];
+        }
         if !self.options.fragment {
             return vec![events];
         }

@@ -83,7 +83,7 @@ async fn read(feeds: &Arc<Feeds>, followed: &Followed) -> Result<Infallible, Fee
             Step::Groups(groups) => {
                 let Some(last) = groups.last() else { continue };
                 let last = last.revision;
-                feeds.settle(member.slot, last).await?;
+                feeds.settle_delivered(member.slot, last).await?;
                 let taken = feeds.with(|hub, order| hub.take(member.slot, groups, order));
                 taken.transpose()?;
                 feeds.late.look(feeds, member);
@@ -106,7 +106,7 @@ async fn read(feeds: &Arc<Feeds>, followed: &Followed) -> Result<Infallible, Fee
 /// What lies below `begin` and was not delivered is lost to every watcher.
 async fn lost(feeds: &Arc<Feeds>, followed: &Followed, begin: StoreRev) -> Result<(), FeedEnd> {
     let Followed { member, begun, .. } = followed;
-    feeds.settle(member.slot, begin).await?;
+    feeds.settle_delivered(member.slot, begin).await?;
     let floor = feeds.with(|hub, order| {
         let floor = hub.compacted(member.slot, begin, order)?;
         if begin.get() <= begun.get() + 1 {

@@ -22,6 +22,24 @@ pub(crate) enum Arrival {
     SameAs(usize),
 }
 
+/// A store of which everything up to a revision is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Looked {
+    pub(crate) store: String,
+    pub(crate) slot: StoreSlot,
+    pub(crate) upto: StoreRev,
+}
+
+/// The revisions of some stores take their places by delivery as long as this lives.
+#[derive(Debug)]
+pub(crate) struct ByDelivery<'m>(&'m Merged);
+
+impl Drop for ByDelivery<'_> {
+    fn drop(&mut self) {
+        self.0.change(|inner| inner.by_delivery.clear());
+    }
+}
+
 /// What came of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Rerouted {
@@ -32,17 +50,35 @@ pub(crate) struct Rerouted {
 }
 
 impl Merged {
+    /// From now on revisions of these stores take their places when the stores' own watches deliver
+    /// them; answers wait for that, so that nothing is ordered for long that is not delivered.
+    pub(crate) fn by_delivery(&self, slots: impl IntoIterator<Item = StoreSlot>) -> ByDelivery<'_> {
+        self.change(|inner| inner.by_delivery.extend(slots));
+        ByDelivery(self)
+    }
+
     /// Lets stores in and out, and gives the change a place if keys move. `accept` is told the
     /// place and gives the record to be written with the ledger; until that is done, nothing
     /// leaves.
+    ///
+    /// # Errors
+    /// Where something of a store that was `looked` at is ordered above that, or where a store
+    /// cannot join.
     pub(crate) fn reroute(
         &self,
+        looked: &[Looked],
         arrivals: &[Arrival],
         leaving: &[StoreSlot],
         moves: bool,
         accept: impl FnOnce(UnifiedRev) -> Bytes,
     ) -> Result<Rerouted, Refusal> {
         self.change(|inner| {
+            let lags = |looked: &&Looked| inner.ledger.frontier(looked.slot) > looked.upto;
+            if let Some(Looked { store, .. }) = looked.iter().find(lags) {
+                return Err(Refusal::Lags {
+                    store: store.clone(),
+                });
+            }
             let slots = inner.arrive(arrivals)?;
             for slot in leaving.iter().filter(|slot| !slots.contains(slot)) {
                 inner.ledger.retire(*slot);

@@ -1,6 +1,6 @@
 //! The ledger under its lock, and what may wait for it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use keyloom_etcd_api::EtcdError;
@@ -58,6 +58,8 @@ pub(crate) struct Answered {
     /// What [`Merged::admit`] gave before the call; `None` for a serializable read, which may be
     /// behind.
     pub(crate) known: Option<StoreRev>,
+    /// Whether the store's own watch says so, and not an answer to a call.
+    pub(crate) is_delivery: bool,
 }
 
 /// Where an answer has its place.
@@ -113,6 +115,8 @@ pub(super) struct Inner {
     /// Why nothing may leave any more.
     stopped: Option<String>,
     shut_out: BTreeMap<StoreSlot, OrderError>,
+    /// Stores whose revisions take their places when their watches deliver them.
+    pub(super) by_delivery: BTreeSet<StoreSlot>,
 }
 
 impl Merged {
@@ -128,6 +132,7 @@ impl Merged {
                 until: Instant::now(),
                 stopped: None,
                 shut_out: BTreeMap::new(),
+                by_delivery: BTreeSet::new(),
             }),
             changed: Notify::new(),
             nudge: Notify::new(),
@@ -154,6 +159,9 @@ impl Merged {
     /// of Keyloom's own writes.
     pub(crate) fn store_to_compact(&self, slot: StoreSlot, at: UnifiedRev) -> StoreRev {
         let inner = self.inner.read();
+        if planted(Bug::CompactsAhead) {
+            return inner.ledger.frontier(slot);
+        }
         let exact = inner.ledger.store_exact(slot, at);
         exact.unwrap_or_else(|| inner.ledger.store_at(slot, at))
     }
@@ -348,6 +356,7 @@ impl Inner {
             revision,
             wrote,
             known,
+            is_delivery,
         } = answered;
         let frontier = self.ledger.frontier(slot);
         self.believable(answered, frontier)?;
@@ -363,6 +372,9 @@ impl Inner {
         }
         if revision > frontier {
             if slot == DEFAULT_STORE && self.own_write {
+                return Ok(None);
+            }
+            if !is_delivery && self.by_delivery.contains(&slot) {
                 return Ok(None);
             }
             self.ledger.observe(slot, revision);

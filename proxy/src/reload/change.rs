@@ -9,6 +9,8 @@
 //!                                  │                                                 │
 //!              do moved keys exist now, at one revision of their store? ── yes ──► refused
 //!                                  │ no                                              │
+//!              has one come since, past the gate? ── yes, or not known in time ──► refused
+//!                                  │ no                                              │
 //!              other routes from one unified revision on  ◄──────────────────────────┘
 //!                                  │
 //!              written to the ledger ─► the gate opens
@@ -16,6 +18,7 @@
 //!
 //! Nothing leaves between the change and its record, so a crash leaves either topology whole.
 
+mod amid;
 mod apply;
 mod check;
 mod prepare;
@@ -29,6 +32,8 @@ use futures_util::future::BoxFuture;
 use keyloom_store::Store;
 use keyloom_topology::{StoreSpec, Topology};
 use tracing::{debug, info, warn};
+
+use amid::{LastLook, LookingOut};
 
 use super::{
     accepted::{Accepted, AcceptedError},
@@ -82,6 +87,11 @@ pub enum Refusal {
          {DRAIN:?}"
     )]
     Busy { store: String },
+    #[error(
+        "the watch of store \"{store}\" has not delivered what was written there before the change, \
+         so that it is not known whether keys that move came meanwhile"
+    )]
+    Lags { store: String },
     /// A cluster has one name in the ledger.
     #[error(
         "store \"{store}\" is gone and store \"{other}\" is the same cluster: the ledger knows it as \
@@ -108,7 +118,11 @@ impl Refusal {
     pub fn may_pass(&self) -> bool {
         matches!(
             self,
-            Self::Unreachable { .. } | Self::Hides { .. } | Self::Busy { .. } | Self::Open { .. }
+            Self::Unreachable { .. }
+                | Self::Hides { .. }
+                | Self::Busy { .. }
+                | Self::Lags { .. }
+                | Self::Open { .. }
         )
     }
 }
@@ -198,19 +212,19 @@ impl Changer {
         let moved = prepared.moves_keys();
         if world.merged().is_none() {
             if prepared.clusters().len() > 1 {
-                self.check(world, &prepared, &mut Vec::new()).await?;
+                self.check(world, &prepared).await?;
                 return Err(Refusal::SecondStore);
             }
             self.replace_native(world, prepared);
         } else if moved {
-            self.check(world, &prepared, &mut Vec::new()).await?;
+            self.check(world, &prepared).await?;
             let holding = self.hold(world, &prepared).await?;
-            let mut gained = Vec::new();
-            self.check(world, &prepared, &mut gained).await?;
-            self.apply(world, prepared, gained).await?;
-            drop(holding);
+            let looking_out = LookingOut::begin(world, &prepared.affected);
+            let look = self.check(world, &prepared).await?;
+            self.apply(world, prepared, look).await?;
+            drop((looking_out, holding));
         } else {
-            self.apply(world, prepared, Vec::new()).await?;
+            self.apply(world, prepared, LastLook::default()).await?;
         }
         let now = self.services.world.load_full();
         self.metrics.took(now.generation);

@@ -172,6 +172,7 @@ impl<'a> Request<'a> {
             revision: StoreRev::new(header.revision),
             wrote,
             known: manner.linearizable.then_some(known),
+            is_delivery: false,
         };
         let settled = self
             .order

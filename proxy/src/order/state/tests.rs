@@ -30,6 +30,7 @@ fn wrote(slot: StoreSlot, revision: i64) -> Answered {
         revision: StoreRev::new(revision),
         wrote: true,
         known: None,
+        is_delivery: false,
     }
 }
 
@@ -170,4 +171,22 @@ async fn nothing_leaves_past_the_term() {
     tokio::time::advance(Duration::from_secs(1)).await;
     assert_eq!(merged.may_leave(), Err(OrderError::TermOver));
     assert_eq!(merged.admit(TENANT), Err(OrderError::TermOver));
+}
+
+#[tokio::test(start_paused = true)]
+async fn by_delivery_answers_wait_for_the_stores_watch() {
+    let merged = merged(100);
+    let by_delivery = merged.by_delivery([TENANT]);
+    assert_eq!(settled(&merged, wrote(TENANT, 2)).await, None);
+    let other = settled(&merged, wrote(StoreSlot::DEFAULT, 2)).await;
+    assert_eq!(other, Some(2), "another store");
+    let delivered = Answered {
+        wrote: false,
+        is_delivery: true,
+        ..wrote(TENANT, 2)
+    };
+    assert_eq!(settled(&merged, delivered).await, Some(3));
+    assert_eq!(settled(&merged, wrote(TENANT, 2)).await, Some(3), "known");
+    drop(by_delivery);
+    assert_eq!(settled(&merged, wrote(TENANT, 3)).await, Some(4));
 }

@@ -2,18 +2,19 @@
 
 use std::sync::Arc;
 
-use keyloom_etcd_api::KeyRange;
-use keyloom_hub::Reroute;
+use keyloom_hub::{Hub, Reroute};
 use keyloom_ledger::StoreSlot;
+use tokio::time::{Instant, sleep};
 use tracing::info;
 
 use super::{
     Changer, Refusal,
+    amid::{AGAIN, DELIVERY, LastLook},
     prepare::{Prepared, Standing},
 };
 use crate::{
     feeds::routes_of,
-    order::{Arrival, Rerouted},
+    order::{Arrival, Merged, Rerouted},
     reload::accepted::Accepted,
     world::{Behind, Member, Validity, World},
 };
@@ -39,67 +40,23 @@ impl Changer {
         &self,
         world: &Arc<World>,
         prepared: Prepared,
-        gained: Vec<KeyRange>,
+        look: LastLook,
     ) -> Result<(), Refusal> {
         let (Some(order), Some(feeding)) = (world.merged(), &world.behind.feeding) else {
             return Err(Refusal::SecondStore);
         };
-        let arrivals: Vec<_> = arrivals(&prepared).collect();
-        let leaving = world.stores().filter(|member| {
-            let stays = |name: &String| prepared.stores.iter().any(|store| store.name == *name);
-            !stays(&member.name)
-        });
-        let leaving: Vec<_> = leaving.map(|member| member.slot).collect();
         let feeds = &feeding.feeds;
-        // The hub stands still in between, and the order gives out nothing above the change before
-        // it is recorded.
-        let next = feeds.with(|hub, places| {
-            let moved = prepared.moves_keys();
-            let mut floors = world.floors.clone();
-            floors.compacted(order.compacted());
-            let rerouted = order.reroute(&arrivals, &leaving, moved, |at| {
-                if moved {
-                    let bases = world.topology.registry_prefixes();
-                    floors.add(at, &prepared.moved(), bases);
-                    world.validity.end_at(at);
-                }
-                Accepted::of(&prepared.topology, floors.clone()).encode()
-            })?;
-            let Rerouted { at, slots } = rerouted;
-            for (slot, frontier) in slots.iter().zip(&arrivals).filter_map(|(slot, arrival)| {
-                let is_new = matches!(arrival, Arrival::Joins { .. } | Arrival::Returns(..));
-                is_new.then(|| (*slot, order.frontier(*slot)))
-            }) {
-                hub.add_store(slot, frontier);
+        let by_delivery = order.by_delivery(look.slots());
+        let until = Instant::now() + DELIVERY;
+        let next = loop {
+            let turn = |hub: &mut Hub, _: &Merged| turn(hub, order, world, &prepared, &look);
+            match feeds.with(turn) {
+                None => return Err(Refusal::SecondStore),
+                Some(Err(Refusal::Lags { .. })) if Instant::now() < until => sleep(AGAIN).await,
+                Some(turned) => break turned?,
             }
-            let next = World {
-                members: members(&prepared, &slots),
-                topology: prepared.topology.clone(),
-                generation: world.generation + 1,
-                floors,
-                order: Arc::clone(&world.order),
-                behind: world.behind.clone(),
-                validity: Validity::default(),
-            };
-            let routes = routes_of(&next);
-            if moved {
-                let affected = prepared.affected.clone();
-                let change = Reroute {
-                    at,
-                    routes,
-                    affected,
-                    gained,
-                };
-                hub.reroute(change, places);
-            } else {
-                hub.replace_routes(routes);
-            }
-            info!(at = at.get(), moved, "the topology changes");
-            Ok::<_, Refusal>(next)
-        });
-        let Some(next) = next.transpose()? else {
-            return Err(Refusal::SecondStore);
         };
+        drop(by_delivery);
         feeds.refollow(&next);
         if let Some(keeper) = &world.behind.keeper {
             keeper.reach(&next.members);
@@ -118,6 +75,68 @@ impl Changer {
         self.services.world.store(Arc::new(next));
         world.validity.replace();
     }
+}
+
+/// The change itself: the hub stands still meanwhile, and the order gives out nothing above the
+/// change before it is recorded.
+fn turn(
+    hub: &mut Hub,
+    order: &Merged,
+    world: &World,
+    prepared: &Prepared,
+    look: &LastLook,
+) -> Result<World, Refusal> {
+    let (looked, gained) = look.with_what_came(hub, world, prepared)?;
+    let arrivals: Vec<_> = arrivals(prepared).collect();
+    let moved = prepared.moves_keys();
+    let mut floors = world.floors.clone();
+    floors.compacted(order.compacted());
+    let accept = |at| {
+        if moved {
+            let bases = world.topology.registry_prefixes();
+            floors.add(at, &prepared.moved(), bases);
+            world.validity.end_at(at);
+        }
+        Accepted::of(&prepared.topology, floors.clone()).encode()
+    };
+    let leaving = leaving(world, prepared);
+    let Rerouted { at, slots } = order.reroute(&looked, &arrivals, &leaving, moved, accept)?;
+    for (slot, arrival) in slots.iter().zip(&arrivals) {
+        if matches!(arrival, Arrival::Joins { .. } | Arrival::Returns(..)) {
+            hub.add_store(*slot, order.frontier(*slot));
+        }
+    }
+    let next = World {
+        members: members(prepared, &slots),
+        topology: prepared.topology.clone(),
+        generation: world.generation + 1,
+        floors,
+        order: Arc::clone(&world.order),
+        behind: world.behind.clone(),
+        validity: Validity::default(),
+    };
+    let routes = routes_of(&next);
+    if moved {
+        let affected = prepared.affected.clone();
+        let change = Reroute {
+            at,
+            routes,
+            affected,
+            gained,
+        };
+        hub.reroute(change, order);
+    } else {
+        hub.replace_routes(routes);
+    }
+    info!(at = at.get(), moved, "the topology changes");
+    Ok(next)
+}
+
+/// The stores that the new topology does not name.
+fn leaving(world: &World, prepared: &Prepared) -> Vec<StoreSlot> {
+    let stays = |name: &String| prepared.stores.iter().any(|store| store.name == *name);
+    let leaving = world.stores().filter(|member| !stays(&member.name));
+    leaving.map(|member| member.slot).collect()
 }
 
 /// What each store is to the ledger, in the order of the topology's; an alias is what it stands

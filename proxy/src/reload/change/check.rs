@@ -8,7 +8,7 @@ use keyloom_store::Store;
 use keyloom_topology::{Move, Moved, StoreIndex, Topology};
 use tokio::time::timeout;
 
-use super::{Changer, DRAIN, Refusal, names, prepare::Prepared};
+use super::{Changer, DRAIN, Refusal, amid::LastLook, names, prepare::Prepared};
 use crate::{
     order::Answered,
     reload::{
@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// The name of the store that stands for a store of a topology.
-fn route<'t>(topology: &'t Topology, key: &[u8]) -> Option<&'t str> {
+pub(super) fn route<'t>(topology: &'t Topology, key: &[u8]) -> Option<&'t str> {
     let StoreIndex(index) = topology.route(key)?;
     let spec = topology.stores().get(usize::from(index))?;
     Some(spec.name.as_str())
@@ -95,13 +95,13 @@ impl Changer {
         Ok(holding)
     }
 
-    /// Refuses what would hide keys; collects where keys come to be seen.
+    /// Refuses what would hide keys; says where keys come to be seen.
     pub(super) async fn check(
         &self,
         world: &World,
         prepared: &Prepared,
-        gained: &mut Vec<KeyRange>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<LastLook, Refusal> {
+        let mut look = LastLook::default();
         let (old, new) = (&world.topology, &prepared.topology);
         for member in world.stores() {
             let store = member.store.as_ref();
@@ -112,6 +112,9 @@ impl Changer {
             })?;
             self.settle(world, &member.name, Some(member.slot), found.at)
                 .await?;
+            if let Some(at) = found.at {
+                look.note(member.slot, &member.name, at);
+            }
             if let Some(example) = found.example {
                 return Err(Refusal::Hides {
                     count: found.count,
@@ -135,9 +138,12 @@ impl Changer {
             let served = world.stores().find(|member| member.name == store.name);
             let slot = served.map(|member| member.slot);
             self.settle(world, &store.name, slot, found.at).await?;
-            gained.extend(found.ranges);
+            if let Some((slot, at)) = slot.zip(found.at) {
+                look.note(slot, &store.name, at);
+            }
+            look.gained.extend(found.ranges);
         }
-        Ok(())
+        Ok(look)
     }
 }
 
@@ -159,6 +165,7 @@ impl Changer {
             revision,
             wrote: false,
             known: None,
+            is_delivery: false,
         };
         let settled = order.settle(answered).await;
         settled.map(drop).map_err(|error| Refusal::Unreachable {

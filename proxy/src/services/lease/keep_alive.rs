@@ -144,6 +144,7 @@ impl Request<'_> {
             revision: StoreRev::new(header.revision),
             wrote: false,
             known: None,
+            is_delivery: false,
         };
         let settled = self
             .order

@@ -1,24 +1,45 @@
-//! The rows, by what happens.
+//! The cells: what happens, against what a client does then. A row and a column are a line each.
 
-/// One test for each kind of call.
-macro_rules! cells {
-    ($fault:ident, $victim:ident: $($name:ident $call:ident),+ $(,)?) => {
-        $(
-            #[tokio::test]
-            async fn $name() {
-                use keyloom_tests::matrix::{Call, Fault, Victim, run};
-                run(Fault::$fault, Victim::$victim, Call::$call).await;
-            }
-        )+
+use keyloom_tests::matrix::{Call, Change, Fault, Victim, change, run};
+
+/// A row: one test for each kind of call.
+macro_rules! row {
+    ($name:ident, $cell:ident($($what:expr),+)) => {
+        mod $name {
+            use super::*;
+            cell!(write, $cell($($what),+, Call::Write));
+            cell!(compare_and_write, $cell($($what),+, Call::Cas));
+            cell!(list, $cell($($what),+, Call::List));
+            cell!(pages, $cell($($what),+, Call::Pages));
+            cell!(watch, $cell($($what),+, Call::Watch));
+            cell!(progress, $cell($($what),+, Call::Progress));
+            cell!(keep_alive, $cell($($what),+, Call::KeepAlive));
+            cell!(reload, $cell($($what),+, Call::Reload));
+            cell!(compaction, $cell($($what),+, Call::Compaction));
+        }
     };
 }
-use cells;
 
-mod store_down;
-mod store_hung;
-mod store_half_open;
-mod store_slow;
-mod answers_lost;
-mod store_restarted;
-mod default_store_down;
-mod default_store_restarted;
+macro_rules! cell {
+    ($name:ident, $run:expr) => {
+        #[tokio::test]
+        async fn $name() {
+            $run.await;
+        }
+    };
+}
+
+row!(store_down, run(Fault::Down, Victim::Tenant));
+row!(store_hung, run(Fault::Hung, Victim::Tenant));
+row!(store_half_open, run(Fault::HalfOpen, Victim::Tenant));
+row!(store_slow, run(Fault::Slow, Victim::Tenant));
+row!(answers_lost, run(Fault::AnswersLost, Victim::Tenant));
+row!(store_restarted, run(Fault::Restarted, Victim::Tenant));
+row!(default_store_down, run(Fault::Down, Victim::Default));
+row!(
+    default_store_restarted,
+    run(Fault::Restarted, Victim::Default)
+);
+row!(keyloom_killed, change(Change::Killed));
+row!(keyloom_paused, change(Change::Paused));
+row!(keyloom_cut_off, change(Change::CutOff));

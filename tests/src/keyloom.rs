@@ -153,9 +153,13 @@ impl Keyloom {
 
     /// A page of its administrators' endpoint: status code and text.
     pub async fn admin(&self, page: &str) -> (u16, String) {
-        http::get(&format!("{}{page}", self.admin))
-            .await
-            .expect("an answer")
+        http::get(&self.admin_url(page)).await.expect("an answer")
+    }
+
+    /// Where that page is; it changes with every start.
+    #[must_use]
+    pub fn admin_url(&self, page: &str) -> String {
+        format!("{}{page}", self.admin)
     }
 
     /// Asks it to end, and waits until it has.

@@ -11,14 +11,17 @@
 //! | [`fault`] | what happens to a store |
 //! | [`probe`] | one kind of call |
 //! | [`cell`] | a fault and a kind of call, and what came of it |
+//! | [`instance`] | the same where something happens to a Keyloom |
 //! | [`row`] | what came of it, for the table |
 
 pub mod ground;
 pub mod fault;
 pub mod probe;
 pub mod cell;
+pub mod instance;
 pub mod row;
 
 pub use cell::run;
 pub use fault::{Fault, Victim};
+pub use instance::{Change, change};
 pub use probe::Call;

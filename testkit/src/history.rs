@@ -20,6 +20,7 @@ mod record;
 
 mod linearizable;
 mod watch;
+mod wish;
 
 pub use linearizable::{Reason, Rules, Stuck, Verdict, Violation, check_linearizable};
 pub use record::{
@@ -29,3 +30,4 @@ pub use watch::{
     Broken, Canceled, Facts, Property, Replay, Response, Watcher, atomic, bookmarkable,
     check_watches, filter, is_create, lost_values, ordered, prev_kv, reliable, resumable, unique,
 };
+pub use wish::{Connection, Heard, Wish};

@@ -1,7 +1,7 @@
 //! Clients that watch, lose their stream, and go on where they were, as etcd's client and
 //! kube-apiserver do.
 
-use std::{collections::VecDeque, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
@@ -13,7 +13,10 @@ use keyloom_etcd_api::{
     },
 };
 use keyloom_store::Answers;
-use keyloom_testkit::{Answer, Step, history::StreamRecording};
+use keyloom_testkit::{
+    Answer, Step,
+    history::{Connection, Wish},
+};
 use prost::Message as _;
 use tokio::{
     sync::{mpsc, watch},
@@ -37,23 +40,12 @@ const RANGES: [(&str, &str); 8] = [
     ("compact_rev_key", ""),
 ];
 
-/// A watch over all its streams.
-#[derive(Debug)]
-struct Wish {
-    request: WatchCreateRequest,
-    /// The revision to go on at; `None` before the first, and where that is compacted.
-    next: Option<i64>,
-    /// Where it began on the stream.
-    start: i64,
-    /// Its id on the stream, while it has one.
-    id: Option<i64>,
-    follower: Follower,
-}
-
 /// One client and the watches that it wants to have.
 pub(crate) struct Viewer {
     client: Client,
     wishes: Vec<Wish>,
+    /// What came of each.
+    followers: Vec<Follower>,
     /// It watches everything and leaves no stream by itself.
     steady: bool,
     /// How long it takes to read an answer, in milliseconds at most.
@@ -62,20 +54,13 @@ pub(crate) struct Viewer {
     segment: usize,
 }
 
-/// One open stream.
-struct Connection {
-    recording: StreamRecording,
-    requests: mpsc::UnboundedSender<Bytes>,
-    /// Wishes that were asked for and not answered yet.
-    pending: VecDeque<usize>,
-}
-
 impl Viewer {
     pub(crate) fn new(client: Client, steady: bool, slow: i64) -> Self {
         Self {
             changes: client.stage.changes(),
             client,
             wishes: Vec::new(),
+            followers: Vec::new(),
             steady,
             slow,
             segment: 0,
@@ -100,7 +85,7 @@ impl Viewer {
             self.connect().await;
             self.client.pause(300).await;
         }
-        self.wishes.into_iter().map(|wish| wish.follower).collect()
+        self.followers
     }
 
     /// Waits until there is something to watch. Gives back how far, where that is known.
@@ -127,17 +112,19 @@ impl Viewer {
             };
             for at in 0..count {
                 let wish = self.wish(at);
+                let follower = Follower::new(self.client.id, &wish.request);
+                self.followers.push(follower);
                 self.wishes.push(wish);
             }
         }
         if self.steady {
             // It is what the others are held against, so that it begins where the segment does.
             let from = self.client.stage.from();
-            for wish in &mut self.wishes {
+            for (wish, follower) in self.wishes.iter_mut().zip(&mut self.followers) {
                 self.client.stage.witness(from);
                 if wish.next != Some(from + 1) {
                     wish.next = Some(from + 1);
-                    wish.follower.begin_anew();
+                    follower.begin_anew();
                 }
             }
         }
@@ -165,13 +152,7 @@ impl Viewer {
                 request.filters.push(filter.into());
             }
         }
-        Wish {
-            follower: Follower::new(self.client.id, &request),
-            request,
-            next: None,
-            start: 0,
-            id: None,
-        }
+        Wish::new(request)
     }
 
     fn is_complete(&self, last: i64) -> bool {
@@ -181,7 +162,7 @@ impl Viewer {
     /// A client that was away for long goes on at what it had seen.
     fn forget_some(&mut self) {
         let from = self.client.stage.from();
-        for wish in &mut self.wishes {
+        for (wish, follower) in self.wishes.iter_mut().zip(&mut self.followers) {
             if let Some(next) = wish.next
                 && self.client.chance.percent(15)
             {
@@ -189,7 +170,7 @@ impl Viewer {
                 let earlier = (next - back).max(from + 1).min(next);
                 if earlier != next {
                     wish.next = Some(earlier);
-                    wish.follower.begin_anew();
+                    follower.begin_anew();
                 }
             }
         }
@@ -208,11 +189,10 @@ impl Viewer {
         }
         let recording = self.client.stage.recorder().open(self.client.id);
         let (requests, mut queue) = mpsc::unbounded_channel();
-        let mut connection = Connection {
-            recording,
-            requests,
-            pending: VecDeque::new(),
-        };
+        // Where the stream is broken the answers say so.
+        let mut connection = Connection::new(recording, |request: WatchRequest| {
+            drop(requests.send(Bytes::from(request.encode_to_vec())));
+        });
         if self.client.stage.segment() != self.segment {
             return;
         }
@@ -252,14 +232,19 @@ impl Viewer {
             return;
         };
         let answer = self.client.record(&ticket, step).await;
-        if let (Some(Answer::Range(answer)), Some(wish)) = (answer, self.wishes.get_mut(at)) {
+        let place = self.wishes.get_mut(at).zip(self.followers.get_mut(at));
+        if let (Some(Answer::Range(answer)), Some((wish, follower))) = (answer, place) {
             let revision = answer.header.as_ref().map_or(0, |header| header.revision);
             wish.next = Some(revision + 1);
-            wish.follower.listed(revision, &answer.kvs);
+            follower.listed(revision, &answer.kvs);
         }
     }
 
-    async fn follow(&mut self, connection: &mut Connection, mut answers: Answers) {
+    async fn follow<S: Fn(WatchRequest)>(
+        &mut self,
+        connection: &mut Connection<S>,
+        mut answers: Answers,
+    ) {
         let lifetime = self.client.chance.between(200, 12_000).unsigned_abs();
         let end = Instant::now() + Duration::from_millis(lifetime);
         let mut ask = Instant::now();
@@ -312,7 +297,7 @@ impl Viewer {
     }
 
     /// Asks for progress, and rarely ends a watch.
-    fn say_something(&mut self, connection: &Connection) {
+    fn say_something<S: Fn(WatchRequest)>(&mut self, connection: &Connection<S>) {
         if self.steady || self.client.chance.percent(70) {
             connection.send(RequestUnion::ProgressRequest(WatchProgressRequest {}));
         } else if self.client.chance.percent(3) {
@@ -324,38 +309,26 @@ impl Viewer {
     }
 
     /// Takes a response in; `false` where a watch is over and the stream is to be left.
-    fn hear(&mut self, connection: &mut Connection, answer: &WatchResponse) -> bool {
-        let revision = answer.header.as_ref().map_or(0, |header| header.revision);
+    fn hear<S: Fn(WatchRequest)>(
+        &mut self,
+        connection: &mut Connection<S>,
+        answer: &WatchResponse,
+    ) -> bool {
         trace::say(format_args!("client {} hears {answer:?}", self.client.id));
-        self.client.stage.gave(revision);
-        if answer.created {
-            let at = connection.pending.pop_front();
-            let Some(wish) = at.and_then(|at| self.wishes.get_mut(at)) else {
-                return false;
-            };
-            wish.id = (!answer.canceled).then_some(answer.watch_id);
-            // A watch from now on goes on where it was created.
-            wish.next = wish.next.or(Some(revision + 1));
-            return !answer.canceled;
-        }
-        let all = answer.watch_id == -1;
-        let mut over = false;
-        for wish in &mut self.wishes {
-            if wish.id.is_none() || (!all && wish.id != Some(answer.watch_id)) {
-                continue;
+        let header = answer.header.as_ref();
+        self.client
+            .stage
+            .gave(header.map_or(0, |header| header.revision));
+        let heard = connection.hear(&mut self.wishes, answer);
+        for (at, follower) in self.followers.iter_mut().enumerate() {
+            if heard.told.contains(&at) {
+                follower.told(&answer.events);
             }
-            if answer.canceled {
-                wish.id = None;
-                over = true;
-                if answer.compact_revision != 0 {
-                    wish.next = None;
-                    wish.follower.begin_anew();
-                    if self.steady {
-                        self.client.stage.lose_witness();
-                    }
+            if heard.lost.contains(&at) {
+                follower.begin_anew();
+                if self.steady {
+                    self.client.stage.lose_witness();
                 }
-            } else {
-                wish.advance(answer, revision);
             }
         }
         if self.steady
@@ -363,42 +336,6 @@ impl Viewer {
         {
             self.client.stage.witness(next - 1);
         }
-        !over
-    }
-}
-
-impl Wish {
-    /// Whether everything up to a revision has come.
-    fn is_complete(&self, last: i64) -> bool {
-        self.next.is_some_and(|next| next > last)
-    }
-
-    /// Progress means that everything up to it has come, an event that everything before has.
-    fn advance(&mut self, answer: &WatchResponse, header: i64) {
-        self.follower.told(&answer.events);
-        let last = answer.events.last().and_then(|event| event.kv.as_ref());
-        let told = last.map_or(header, |kv| kv.mod_revision);
-        if !answer.fragment {
-            self.next = self.next.max(Some(told + 1));
-        }
-    }
-}
-
-impl Connection {
-    fn create(&mut self, at: usize, wish: &mut Wish) {
-        self.pending.push_back(at);
-        let mut request = wish.request.clone();
-        wish.start = wish.next.unwrap_or(0);
-        request.start_revision = wish.start;
-        self.send(RequestUnion::CreateRequest(request));
-    }
-
-    fn send(&self, request: RequestUnion) {
-        let request = WatchRequest {
-            request_union: Some(request),
-        };
-        self.recording.asked(&request);
-        // Where the stream is broken the answers say so.
-        drop(self.requests.send(request.encode_to_vec().into()));
+        !heard.over
     }
 }

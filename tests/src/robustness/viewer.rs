@@ -1,7 +1,7 @@
 //! Clients that watch, lose their stream at random, and go on where they were, as etcd's client
 //! and kube-apiserver do.
 
-use std::{cell::Cell, collections::VecDeque, rc::Rc, time::Duration};
+use std::{cell::Cell, rc::Rc, time::Duration};
 
 use futures_util::stream;
 use keyloom_etcd_api::etcdserverpb::{
@@ -10,7 +10,7 @@ use keyloom_etcd_api::etcdserverpb::{
 };
 use keyloom_testkit::{
     Step,
-    history::{Recorder, StreamRecording},
+    history::{Connection, Recorder, Wish},
     program::Chance,
 };
 use tokio::{
@@ -64,27 +64,6 @@ pub(super) struct Viewer {
     compacted: Rc<Cell<i64>>,
     /// Told when the round can begin.
     ready: Rc<Notify>,
-}
-
-/// A watch over all its streams.
-#[derive(Debug)]
-struct Wish {
-    request: WatchCreateRequest,
-    /// The revision to go on at; `None` before the first, and where that is compacted: then the
-    /// range is listed first.
-    next: Option<i64>,
-    /// Where it began on the stream.
-    start: i64,
-    /// Its id on the stream, while it has one.
-    id: Option<i64>,
-}
-
-/// One open stream.
-struct Connection {
-    recording: StreamRecording,
-    requests: mpsc::UnboundedSender<WatchRequest>,
-    /// Wishes that were asked for and not answered yet.
-    pending: VecDeque<usize>,
 }
 
 /// Why a connection ended.
@@ -210,17 +189,14 @@ impl Viewer {
         }
         let recording = self.recorder.open(self.id);
         let (requests, mut queue) = mpsc::unbounded_channel();
-        let mut connection = Connection {
-            recording,
-            requests,
-            pending: VecDeque::new(),
-        };
+        // Where the stream is broken the answers say so.
+        let mut connection = Connection::new(recording, |request| drop(requests.send(request)));
         for (at, wish) in self.wishes.iter_mut().enumerate() {
             if !last.borrow().is_some_and(|last| wish.is_complete(last)) {
                 connection.create(at, wish);
             }
         }
-        if connection.pending.is_empty() {
+        if connection.has_nothing_pending() {
             return Left::Complete;
         }
         let queue = stream::poll_fn(move |context| queue.poll_recv(context));
@@ -260,9 +236,9 @@ impl Viewer {
         recording.end(answer);
     }
 
-    async fn follow(
+    async fn follow<S: Fn(WatchRequest)>(
         &mut self,
-        connection: &mut Connection,
+        connection: &mut Connection<S>,
         mut answers: Streaming<WatchResponse>,
         last: &watch::Receiver<Option<i64>>,
         until: &mut Option<Instant>,
@@ -317,7 +293,7 @@ impl Viewer {
     }
 
     /// Asks for progress, and rarely ends a watch and asks for it anew.
-    fn say_something(&mut self, connection: &Connection, always: bool) {
+    fn say_something<S: Fn(WatchRequest)>(&mut self, connection: &Connection<S>, always: bool) {
         if always || self.chance.percent(60) {
             connection.send(RequestUnion::ProgressRequest(WatchProgressRequest {}));
         } else if !self.is_steady() && self.chance.percent(2) {
@@ -343,78 +319,16 @@ impl Viewer {
     }
 
     /// Takes a response in; `false` where a watch is over and the stream is to be left.
-    fn hear(&mut self, connection: &mut Connection, answer: &WatchResponse) -> bool {
-        let revision = answer.header.as_ref().map_or(0, |header| header.revision);
+    fn hear<S: Fn(WatchRequest)>(
+        &mut self,
+        connection: &mut Connection<S>,
+        answer: &WatchResponse,
+    ) -> bool {
+        let heard = connection.hear(&mut self.wishes, answer);
         if answer.created {
-            let at = connection.pending.pop_front().expect("an asked-for watch");
-            let wish = &mut self.wishes[at];
-            wish.id = (!answer.canceled).then_some(answer.watch_id);
             self.ready.notify_one();
-            // A watch from now on goes on where it was created.
-            wish.next = wish.next.or(Some(revision + 1));
-            return !answer.canceled;
         }
-        let all = answer.watch_id == -1;
-        let mut over = false;
-        for wish in &mut self.wishes {
-            if wish.id.is_none() || (!all && wish.id != Some(answer.watch_id)) {
-                continue;
-            }
-            if answer.canceled {
-                wish.id = None;
-                over = true;
-                if answer.compact_revision != 0 {
-                    wish.next = None;
-                }
-            } else {
-                wish.advance(answer, revision);
-            }
-        }
-        !over
-    }
-}
-
-impl Wish {
-    fn new(request: WatchCreateRequest) -> Self {
-        Self {
-            request,
-            next: None,
-            start: 0,
-            id: None,
-        }
-    }
-
-    /// Whether everything up to a revision has come.
-    fn is_complete(&self, last: i64) -> bool {
-        self.next.is_some_and(|next| next > last)
-    }
-
-    /// Progress means that everything up to it has come, an event that everything before has.
-    fn advance(&mut self, answer: &WatchResponse, header: i64) {
-        let last = answer.events.last().and_then(|event| event.kv.as_ref());
-        let told = last.map_or(header, |kv| kv.mod_revision);
-        if !answer.fragment {
-            self.next = self.next.max(Some(told + 1));
-        }
-    }
-}
-
-impl Connection {
-    fn create(&mut self, at: usize, wish: &mut Wish) {
-        self.pending.push_back(at);
-        let mut request = wish.request.clone();
-        wish.start = wish.next.unwrap_or(0);
-        request.start_revision = wish.start;
-        self.send(RequestUnion::CreateRequest(request));
-    }
-
-    fn send(&self, request: RequestUnion) {
-        let request = WatchRequest {
-            request_union: Some(request),
-        };
-        self.recording.asked(&request);
-        // Where the stream is broken the answers say so.
-        drop(self.requests.send(request));
+        !heard.over
     }
 }
 

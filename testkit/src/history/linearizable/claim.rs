@@ -103,6 +103,7 @@ pub(super) fn contradiction(questions: &Questions<'_>, start: &Etcd) -> Option<V
             operation: known.operation.clone(),
             reason,
         }],
+        told: Vec::new(),
     };
     questions.known.iter().enumerate().find_map(|(at, known)| {
         let (revision, lowest) = match &known.claim {

@@ -44,6 +44,8 @@ pub struct Violation {
     pub of: usize,
     /// The operations that do not go on.
     pub stuck: Vec<Stuck>,
+    /// What watchers were told of the next revision, where nobody can have written it.
+    pub told: Vec<Event>,
 }
 
 /// An operation that fits nowhere.
@@ -86,6 +88,10 @@ impl fmt::Display for Violation {
             "not linearizable: {} of {} operations in order up to revision {}",
             self.placed, self.of, self.revision
         )?;
+        if !self.told.is_empty() {
+            let (next, told) = (self.revision + 1, &self.told);
+            writeln!(f, "watchers were told of revision {next}: {told:#?}")?;
+        }
         for Stuck { operation, reason } in self.stuck.iter().take(5) {
             writeln!(
                 f,

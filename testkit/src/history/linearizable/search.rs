@@ -8,7 +8,7 @@ use std::{
     hash::{Hash as _, Hasher as _},
 };
 
-use keyloom_etcd_api::EtcdError;
+use keyloom_etcd_api::{EtcdError, mvccpb::Event};
 
 use super::{
     Operation, Reason, Rules, Stuck, Verdict, Violation,
@@ -97,6 +97,7 @@ impl<'a> Search<'a> {
                 placed: 0,
                 of: questions.known.len(),
                 stuck: Vec::new(),
+                told: Vec::new(),
             },
         }
     }
@@ -150,8 +151,7 @@ impl<'a> Search<'a> {
         let others = others.into_iter().flatten();
         let candidates: Vec<_> = others.chain(unknown.map(Candidate::Unknown)).collect();
         if candidates.is_empty() {
-            let revision = self.etcd.revision() + 1;
-            self.dead_end(|_| Reason::NobodyWrote { revision });
+            self.nobody_wrote(None);
         }
         candidates
     }
@@ -173,10 +173,14 @@ impl<'a> Search<'a> {
         if self.etcd.revision() == before {
             return Ok(false);
         }
-        if witness::contradiction(self.rules, &self.etcd).is_some() {
+        if let Some(reason) = witness::contradiction(self.rules, &self.etcd) {
             self.etcd.keyspace_mut().roll_back(before);
-            let revision = before + 1;
-            self.dead_end(|_| Reason::NobodyWrote { revision });
+            let unknown = match candidate {
+                Candidate::Unknown(at) => self.questions.unknown.get(at),
+                Candidate::Lease | Candidate::Nobody => None,
+            };
+            let operation = unknown.map(|operation| (*operation).clone());
+            self.nobody_wrote(operation.map(|operation| Stuck { operation, reason }));
             return Ok(false);
         }
         if let Candidate::Unknown(at) = candidate {
@@ -329,19 +333,33 @@ impl<'a> Search<'a> {
 
     /// Remembers that nothing that could stand here does.
     fn dead_end(&mut self, why: impl Fn(&Known<'_>) -> Reason) {
-        let stuck = self.order.unplaced().take(NAMED).map(|known| Stuck {
+        let stuck = self.unplaced(why).collect();
+        self.note(stuck, Vec::new());
+    }
+
+    /// Remembers that the next revision is nobody's, and not that of this one either.
+    fn nobody_wrote(&mut self, candidate: Option<Stuck>) {
+        let revision = self.etcd.revision() + 1;
+        let waiting = self.unplaced(|_| Reason::NobodyWrote { revision });
+        let stuck = candidate.into_iter().chain(waiting).collect();
+        let told = witness::told(self.rules, revision).unwrap_or_default();
+        self.note(stuck, told.to_vec());
+    }
+
+    /// Some operations without a place.
+    fn unplaced(&self, why: impl Fn(&Known<'_>) -> Reason) -> impl Iterator<Item = Stuck> {
+        self.order.unplaced().take(NAMED).map(move |known| Stuck {
             operation: known.operation.clone(),
             reason: why(known),
-        });
-        let stuck = stuck.collect();
-        self.note(stuck);
+        })
     }
 
     fn dead_end_of(&mut self, operation: &Operation, reason: Reason) {
-        self.note(vec![Stuck {
+        let stuck = Stuck {
             operation: operation.clone(),
             reason,
-        }]);
+        };
+        self.note(vec![stuck], Vec::new());
     }
 
     fn dead_end_by(
@@ -356,12 +374,14 @@ impl<'a> Search<'a> {
         }
     }
 
-    fn note(&mut self, stuck: Vec<Stuck>) {
+    fn note(&mut self, stuck: Vec<Stuck>, told: Vec<Event>) {
         let placed = self.order.known_placed();
-        if self.furthest.stuck.is_empty() || placed > self.furthest.placed {
+        let is_first = self.furthest.stuck.is_empty() && self.furthest.told.is_empty();
+        if is_first || placed > self.furthest.placed {
             self.furthest.placed = placed;
             self.furthest.revision = self.etcd.revision();
             self.furthest.stuck = stuck;
+            self.furthest.told = told;
         }
     }
 }

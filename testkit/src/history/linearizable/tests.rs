@@ -434,6 +434,39 @@ fn what_watchers_were_told_decides_between_unknown_writes() {
     assert!(report.contains("nobody can have written"), "{report}");
 }
 
+/// Where everything that was answered has its place, the report names what was not answered.
+#[test]
+fn a_revision_that_only_watchers_and_stale_reads_saw_is_named() {
+    let mut script = Script::default();
+    script.op(1, 2, put("a", "1"));
+    script.unknown(3, put("a", "2"), true);
+    let read = RangeRequest {
+        key: "a".into(),
+        serializable: true,
+        ..RangeRequest::default()
+    };
+    script.op(5, 6, Step::Range(read));
+    let mut other = Script::default();
+    other.op(1, 2, put("a", "1"));
+    other.op(3, 4, put("a", "3"));
+    let report = |script: &Script| {
+        let verdict = script.verdict_with(&with_witness(&other));
+        verdict.violation().expect("a violation").to_string()
+    };
+    let named = report(&script);
+    assert!(
+        named.contains("watchers were told of revision 3"),
+        "{named}"
+    );
+    assert!(named.contains("client"), "the write is named: {named}");
+    script.operations.remove(1);
+    let named = report(&script);
+    assert!(
+        named.contains("watchers were told of revision 3"),
+        "{named}"
+    );
+}
+
 #[test]
 fn an_answer_that_watchers_contradict_is_found() {
     let mut script = Script::default();

@@ -43,7 +43,7 @@ pub(super) fn end_lease(rules: &Rules, etcd: &mut Etcd) {
 }
 
 /// What watchers were told of a revision; `None` where nothing is known.
-fn told(rules: &Rules, revision: i64) -> Option<&[Event]> {
+pub(super) fn told(rules: &Rules, revision: i64) -> Option<&[Event]> {
     let witness = rules.witness.as_ref()?;
     let covers = witness.from() < revision && revision <= witness.revision();
     covers.then(|| witness.events(revision))

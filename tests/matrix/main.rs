@@ -12,3 +12,4 @@
 )]
 
 mod matrix;
+mod slow_watcher;

@@ -23,5 +23,7 @@ pub mod row;
 
 pub use cell::run;
 pub use fault::{Fault, Victim};
+pub use ground::Ground;
 pub use instance::{Change, change};
 pub use probe::Call;
+pub use row::Row;

@@ -20,6 +20,7 @@ use crate::{
     run::{self, Outcome, Plan},
     workload::Workload,
 };
+pub(crate) use cluster::topology_of;
 use cluster::{Cluster, Programs};
 
 /// The names of the targets.

@@ -1,20 +1,31 @@
 //! What a proxy takes while nothing happens: the time until it is ready, its memory as it stands,
 //! and what idle watchers and connections add.
 //!
-//! Every round starts each proxy anew in front of the same etcd. In the end one write must reach
-//! every watcher once: a proxy that does not watch saves memory too.
+//! Every round starts each proxy anew in front of the same etcds: Keyloom with one store and with two,
+//! and grpc-proxy. In the end one write must reach every watcher once: a proxy that does not watch
+//! saves memory too. How many watchers the stores have meanwhile is what the watchers cost them.
 
-use std::{path::PathBuf, process::Command};
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 use keyloom_etcd_api::{Rpc, etcdserverpb::WatchResponse};
 use prost::Message as _;
 use tempfile::TempDir;
-use tokio::time::{Duration, Instant, sleep, timeout};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::{Duration, Instant, sleep, timeout},
+};
 
 use crate::{
     cli::{Output, block_on},
+    compare::topology_of,
     connection::{Connection, Streams},
     keyspace::{Resource, end_of},
     process::Process,
@@ -46,8 +57,76 @@ pub(crate) struct Footprint {
     output: Output,
 }
 
-const KEYLOOM: &str = "keyloom";
+const ONE: &str = "keyloom-1";
+const TWO: &str = "keyloom-2";
 const GRPC_PROXY: &str = "grpc-proxy";
+
+/// The stores that run, and where the proxies' logs go.
+#[derive(Debug)]
+struct Stores {
+    servers: Vec<Server>,
+    addresses: Vec<SocketAddr>,
+    folder: TempDir,
+}
+
+/// How etcd counts its watchers.
+const WATCHERS: &str = "etcd_debugging_mvcc_watcher_total ";
+
+impl Stores {
+    async fn start(program: &Path) -> Result<Self> {
+        let folder = TempDir::with_prefix("keyloom-footprint-").context("a temporary folder")?;
+        let mut stores = Self {
+            servers: Vec::new(),
+            addresses: Vec::new(),
+            folder,
+        };
+        for name in ["main", "second"] {
+            let address = free_address()?;
+            let mut command = etcd(program, name, &stores.path(name), address)?;
+            // Nothing of the disk is measured here.
+            command.arg("--unsafe-no-fsync");
+            let log = stores.path(&format!("{name}.log"));
+            let server = Server::start(name, command, address, &log)?;
+            stores.servers.push(server);
+            answers(name, address).await?;
+            stores.addresses.push(address);
+        }
+        Ok(stores)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn main(&self) -> Result<SocketAddr> {
+        let main = self.addresses.first().context("no store")?;
+        Ok(*main)
+    }
+
+    /// A topology of all stores. No key of the second one is written, and every watch spans it.
+    fn topology(&self) -> Result<PathBuf> {
+        let path = self.path("topology.yaml");
+        fs::write(&path, topology_of(&self.addresses)).context("writing the topology")?;
+        Ok(path)
+    }
+
+    /// How many watchers they have, all together.
+    async fn watchers(&self) -> Result<f64> {
+        let mut all = 0.0;
+        for address in &self.addresses {
+            let mut stream = TcpStream::connect(address).await?;
+            stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").await?;
+            let mut text = String::new();
+            stream.read_to_string(&mut text).await?;
+            let count = text.lines().find_map(|line| line.strip_prefix(WATCHERS));
+            all += count
+                .context("etcd counts its watchers")?
+                .trim()
+                .parse::<f64>()?;
+        }
+        Ok(all)
+    }
+}
 
 /// Memory that is allocated now and then may still be on its way.
 const SETTLES: Duration = Duration::from_millis(500);
@@ -67,44 +146,26 @@ impl Footprint {
     }
 
     async fn measure(&self) -> Result<Outcome> {
-        let folder = TempDir::with_prefix("keyloom-footprint-").context("a temporary folder")?;
         let program = self.peers.join("etcd");
-        let store = free_address()?;
-        let mut command = etcd(&program, "etcd", &folder.path().join("etcd"), store)?;
-        // Nothing of the disk is measured here.
-        command.arg("--unsafe-no-fsync");
-        let log = folder.path().join("etcd.log");
-        let _etcd = Server::start("etcd", command, store, &log)?;
-        answers("etcd", store).await?;
+        let stores = Stores::start(&program).await?;
         let mut outcome = Outcome {
             workload: "footprint".to_owned(),
             clients: self.watchers,
-            targets: [KEYLOOM, GRPC_PROXY]
+            targets: [ONE, TWO, GRPC_PROXY]
                 .map(|name| (name.to_owned(), Vec::new()))
                 .to_vec(),
         };
         for _ in 0..self.rounds {
             for (name, rounds) in &mut outcome.targets {
                 let address = free_address()?;
-                let command = if name == KEYLOOM {
-                    let mut command = Command::new(&self.keyloom);
-                    command.args(["serve", "--listen", &format!("http://{address}")]);
-                    command.args(["--admin-listen", "127.0.0.1:0"]);
-                    command.args(["--endpoint", &format!("http://{store}")]);
-                    command
-                } else {
-                    let mut command = Command::new(&program);
-                    command.args(["grpc-proxy", "start"]);
-                    command.arg(format!("--listen-addr={address}"));
-                    command.arg(format!("--endpoints={store}"));
-                    command
-                };
-                let log = folder.path().join(format!("{name}.log"));
+                let command = self.command(name, &program, &stores, address)?;
+                let log = stores.path(&format!("{name}.log"));
                 let began = Instant::now();
                 let server = Server::start(name, command, address, &log)?;
                 answers(name, address).await?;
                 let ready = began.elapsed();
-                let mut figures = self.round(&server).await.with_context(|| name.clone())?;
+                let figures = self.round(&server, &stores).await;
+                let mut figures = figures.with_context(|| name.clone())?;
                 figures.insert("ready_ms".to_owned(), ready.as_secs_f64() * 1e3);
                 rounds.push(figures);
             }
@@ -112,7 +173,32 @@ impl Footprint {
         Ok(outcome)
     }
 
-    async fn round(&self, server: &Server) -> Result<Figures> {
+    fn command(
+        &self,
+        name: &str,
+        etcd: &Path,
+        stores: &Stores,
+        address: SocketAddr,
+    ) -> Result<Command> {
+        let main = stores.main()?;
+        if name == GRPC_PROXY {
+            let mut command = Command::new(etcd);
+            command.args(["grpc-proxy", "start"]);
+            command.arg(format!("--listen-addr={address}"));
+            command.arg(format!("--endpoints={main}"));
+            return Ok(command);
+        }
+        let mut command = Command::new(&self.keyloom);
+        command.args(["serve", "--listen", &format!("http://{address}")]);
+        command.args(["--admin-listen", "127.0.0.1:0"]);
+        match name {
+            ONE => command.args(["--endpoint", &format!("http://{main}")]),
+            _ => command.arg("--topology").arg(stores.topology()?),
+        };
+        Ok(command)
+    }
+
+    async fn round(&self, server: &Server, stores: &Stores) -> Result<Figures> {
         let subject = server.subject();
         let process = subject.processes.first().context("no process")?;
         let base = settled(process).await?;
@@ -130,7 +216,9 @@ impl Footprint {
             streams.push(open(connection).await?);
         }
         let watching = settled(process).await?;
-        self.everybody_hears(&idle, streams).await?;
+        let at_stores = stores.watchers().await?;
+        self.everybody_hears(&idle, &mut streams).await?;
+        let active = settled(process).await?;
         #[expect(clippy::cast_precision_loss, reason = "far below 2^53 bytes")]
         let each = |more: u64, less: u64, count: usize| {
             more.saturating_sub(less) as f64 / 1024.0 / count as f64
@@ -145,19 +233,24 @@ impl Footprint {
                 "watcher_kib".to_owned(),
                 each(watching, connected, self.watchers),
             ),
+            (
+                "active_kib".to_owned(),
+                each(active, connected, self.watchers),
+            ),
+            ("at_stores".to_owned(), at_stores),
         ]))
     }
 
     async fn everybody_hears(
         &self,
         connections: &[Connection],
-        streams: Vec<Streams>,
+        streams: &mut [Streams],
     ) -> Result<()> {
         let key = format!("{}one", Resource::Watched.prefix()).into();
         let put = Request::put(&key, &"heard".into());
         let first = connections.first().context("no connection")?;
         first.unary(put.rpc, put.frame).await?;
-        for mut stream in streams {
+        for stream in streams {
             let answer = timeout(PATIENCE, stream.next())
                 .await
                 .context("an event is missing")??;
@@ -179,6 +272,8 @@ impl Footprint {
             "base MiB",
             "KiB for each connection",
             &watcher,
+            "after an event",
+            "watchers at the stores",
         ]);
         for (name, rounds) in &outcome.targets {
             let of = |name: &str| figure(median_of(rounds, name));
@@ -188,6 +283,8 @@ impl Footprint {
                 of("base_mib"),
                 of("connection_kib"),
                 of("watcher_kib"),
+                of("active_kib"),
+                of("at_stores"),
             ]);
         }
         table

@@ -129,7 +129,7 @@ fn keyloom(programs: &Programs, address: SocketAddr) -> Command {
 
 /// The first store is the default one and has the first namespace; each other has the namespace
 /// of its number.
-fn topology_of(stores: &[SocketAddr]) -> String {
+pub(crate) fn topology_of(stores: &[SocketAddr]) -> String {
     let mut text = String::new();
     for (number, store) in stores.iter().enumerate() {
         text += &match number {

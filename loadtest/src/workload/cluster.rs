@@ -11,27 +11,23 @@ use std::sync::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use bytes::Bytes;
-use keyloom_etcd_api::{
-    Rpc,
-    etcdserverpb::{
-        WatchProgressRequest, WatchRequest, WatchResponse, watch_request::RequestUnion,
-    },
-    wire::peek_header,
-};
+use keyloom_etcd_api::{etcdserverpb::WatchResponse, wire::peek_header};
 use prost::Message as _;
 use tokio::{
-    sync::Notify,
     task::JoinSet,
-    time::{Duration, Instant, MissedTickBehavior, interval, sleep_until, timeout, timeout_at},
+    time::{Duration, Instant, MissedTickBehavior, interval, sleep_until, timeout_at},
 };
 
-use super::{Workload, script};
+use super::{
+    Workload,
+    delivery::{Deliveries, open, revision},
+    script,
+};
 use crate::{
-    connection::{Connection, Streams, framed},
-    keyspace::{Resource, end_of},
+    connection::{Connection, Streams},
+    keyspace::Resource,
     pace::{Clock, Pace},
-    request::{Request, watch},
+    request::progress,
     round::{Client, Load, Meter, Tally, describe},
     run::Subject,
     stats::Figures,
@@ -48,13 +44,9 @@ const PROGRESS: Duration = Duration::from_millis(100);
 struct Shared {
     clock: Clock,
     patience: Duration,
-    /// Writes that were acknowledged, and the highest revision of one.
-    written: AtomicU64,
+    /// The highest revision of a write that was acknowledged.
     newest: AtomicI64,
-    /// Events that the watches received, all together.
-    delivered: AtomicU64,
-    /// The round is over, and everything was delivered.
-    over: Notify,
+    deliveries: Deliveries,
 }
 
 /// Runs one round.
@@ -80,10 +72,8 @@ pub(crate) async fn cluster_round(
     let shared = Arc::new(Shared {
         clock: Clock::new(Instant::now(), load.warmup, load.duration),
         patience: load.patience,
-        written: AtomicU64::new(0),
         newest: AtomicI64::new(0),
-        delivered: AtomicU64::new(0),
-        over: Notify::new(),
+        deliveries: Deliveries::default(),
     });
     let mut watches = JoinSet::new();
     for stream in streams {
@@ -117,65 +107,20 @@ pub(crate) async fn cluster_round(
     timeout_at(shared.clock.end + load.patience, answers)
         .await
         .context("an answer is missing")??;
-    complete(&shared, &mut watches, &mut tally).await?;
+    // Each write is of one of the two resources that are watched.
+    let deliveries = &shared.deliveries;
+    deliveries
+        .complete(1, shared.patience, &mut watches)
+        .await?;
+    while let Some(ended) = watches.join_next().await {
+        tally.add(ended.context("a watch's task")??);
+    }
     for wait in pace.unsent() {
         tally.record("unsent", wait);
         tally.unsent += 1;
     }
     describe(&tally, &mut figures);
     Ok(figures)
-}
-
-/// Waits until the watches have everything, and ends them.
-async fn complete(
-    shared: &Shared,
-    watches: &mut JoinSet<Result<Tally>>,
-    tally: &mut Tally,
-) -> Result<()> {
-    let written = shared.written.load(Ordering::Relaxed);
-    let patience = Instant::now() + shared.patience;
-    while shared.delivered.load(Ordering::Relaxed) < written {
-        // A watch ends by itself only where something is wrong.
-        if let Some(ended) = watches.try_join_next() {
-            ended.context("a watch's task")??;
-        }
-        let delivered = shared.delivered.load(Ordering::Relaxed);
-        ensure!(
-            Instant::now() < patience,
-            "{delivered} events of {written} were delivered"
-        );
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    let delivered = shared.delivered.load(Ordering::Relaxed);
-    ensure!(delivered == written, "{delivered} events, not {written}");
-    while !watches.is_empty() {
-        // One that had just looked away is told again.
-        shared.over.notify_waiters();
-        if let Ok(Some(ended)) = timeout(Duration::from_millis(20), watches.join_next()).await {
-            tally.add(ended.context("a watch's task")??);
-        }
-    }
-    Ok(())
-}
-
-async fn revision(connection: &Connection) -> Result<i64> {
-    let get = Request::get(&Bytes::from(Resource::Singles.prefix()));
-    let answer = connection.unary(get.rpc, get.frame).await?;
-    let header = peek_header(&answer)?.context("an answer without a header")?;
-    Ok(header.revision)
-}
-
-async fn open(connection: &Connection, resource: Resource, start: i64) -> Result<Streams> {
-    let prefix = resource.prefix();
-    let create = watch(prefix.clone().into(), end_of(&prefix), start);
-    let mut stream = connection.stream(Rpc::Watch, create).await?;
-    let created = WatchResponse::decode(stream.next().await?)?;
-    ensure!(
-        created.created && !created.canceled,
-        "not created: {}",
-        created.cancel_reason
-    );
-    Ok(stream)
 }
 
 async fn work(
@@ -194,7 +139,7 @@ async fn work(
         // Each of these writes one key.
         if matches!(kind, "update" | "create" | "delete") {
             shared.newest.fetch_max(header.revision, Ordering::Relaxed);
-            shared.written.fetch_add(1, Ordering::Relaxed);
+            shared.deliveries.wrote();
         }
         done.fetch_add(1, Ordering::Relaxed);
         if shared.clock.measures(due) {
@@ -212,9 +157,6 @@ struct Waits {
 }
 
 async fn follow(mut stream: Streams, shared: Arc<Shared>) -> Result<Tally> {
-    let progress = framed(&WatchRequest {
-        request_union: Some(RequestUnion::ProgressRequest(WatchProgressRequest {})),
-    });
     let mut tally = Tally::default();
     let mut ticks = interval(PROGRESS);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -232,25 +174,17 @@ async fn follow(mut stream: Streams, shared: Arc<Shared>) -> Result<Tally> {
                 });
                 let waited = read.since.elapsed();
                 ensure!(waited < shared.patience, "no progress for {waited:?}");
-                stream.send(progress.clone())?;
+                stream.send(progress())?;
             }
-            () = shared.over.notified() => return Ok(tally),
+            () = shared.deliveries.over() => return Ok(tally),
         }
     }
 }
 
 /// Up to which revision the watch has everything now.
 fn look_at(answer: &WatchResponse, last: &mut i64, shared: &Shared) -> Result<i64> {
-    ensure!(!answer.canceled, "cancelled: {}", answer.cancel_reason);
-    for event in &answer.events {
-        let kv = event.kv.as_ref().context("an event without a key")?;
-        let revision = kv.mod_revision;
-        ensure!(revision > *last, "revision {revision} after {last}");
-        *last = revision;
-    }
-    let count = answer.events.len() as u64;
-    shared.delivered.fetch_add(count, Ordering::Relaxed);
-    if count > 0 {
+    shared.deliveries.take(answer, last)?;
+    if !answer.events.is_empty() {
         return Ok(*last);
     }
     let header = answer.header.as_ref().context("no header")?;
@@ -288,10 +222,8 @@ mod tests {
         Shared {
             clock: Clock::new(Instant::now(), Duration::ZERO, Duration::from_secs(60)),
             patience: Duration::ZERO,
-            written: AtomicU64::new(0),
             newest: AtomicI64::new(0),
-            delivered: AtomicU64::new(0),
-            over: Notify::new(),
+            deliveries: Deliveries::default(),
         }
     }
 
@@ -330,7 +262,7 @@ mod tests {
             look_at(&message(3, &[]), &mut last, &shared).is_err(),
             "back"
         );
-        assert_eq!(shared.delivered.load(Ordering::Relaxed), 2);
+        assert_eq!(shared.deliveries.delivered(), 2);
     }
 
     #[test]

@@ -4,29 +4,24 @@
 //! The delay counts from when the write was due: it is what somebody waits who wrote and looks for
 //! the effect. The value of each write says when that was.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicI64, AtomicU64, Ordering},
-};
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use bytes::Bytes;
-use keyloom_etcd_api::{
-    Rpc,
-    etcdserverpb::{RangeResponse, TxnResponse, WatchResponse},
-};
+use keyloom_etcd_api::etcdserverpb::{RangeResponse, TxnResponse, WatchResponse};
 use prost::Message as _;
 use tokio::{
     task::JoinSet,
     time::{Duration, Instant, sleep_until, timeout_at},
 };
 
+use super::delivery::{Deliveries, open, revision};
 use crate::{
     connection::{Connection, Streams},
-    keyspace::{Resource, end_of, value},
+    keyspace::{Resource, value},
     pace::{Clock, Pace},
     process::Process,
-    request::{Request, watch},
+    request::Request,
     round::{Load, Meter, Tally, describe},
     stats::Figures,
 };
@@ -35,12 +30,7 @@ use crate::{
 #[derive(Debug)]
 struct Shared {
     clock: Clock,
-    /// Acknowledged writes.
-    written: AtomicU64,
-    /// The highest revision of one.
-    newest: AtomicI64,
-    /// Events that watchers have received, all together.
-    delivered: AtomicU64,
+    deliveries: Deliveries,
 }
 
 /// Runs one round.
@@ -61,13 +51,11 @@ pub(crate) async fn watch_round(
     let mut watchers = JoinSet::new();
     let mut streams = Vec::new();
     for (_, connection) in (0..load.watchers).zip(connections.iter().cycle()) {
-        streams.push(open(connection, start).await?);
+        streams.push(open(connection, Resource::Watched, start).await?);
     }
     let shared = Arc::new(Shared {
         clock: Clock::new(Instant::now(), load.warmup, load.duration),
-        written: AtomicU64::new(0),
-        newest: AtomicI64::new(0),
-        delivered: AtomicU64::new(0),
+        deliveries: Deliveries::default(),
     });
     for stream in streams {
         watchers.spawn(watcher(stream, Arc::clone(&shared)));
@@ -80,13 +68,13 @@ pub(crate) async fn watch_round(
         writers.spawn(writer(keys, size, connection, pace, shared));
     }
     sleep_until(shared.clock.begin).await;
-    let meter = Meter::start(processes, shared.delivered.load(Ordering::Relaxed))?;
+    let meter = Meter::start(processes, shared.deliveries.delivered())?;
     let mut tally = Tally::default();
     let patience = shared.clock.end + load.patience;
     timeout_at(patience, gather(&mut writers, &mut tally))
         .await
         .context("an answer is missing")??;
-    let figures = meter.stop(shared.delivered.load(Ordering::Relaxed))?;
+    let figures = meter.stop(shared.deliveries.delivered())?;
     complete(&shared, watchers, load, figures, tally).await
 }
 
@@ -98,25 +86,10 @@ async fn complete(
     mut figures: Figures,
     mut tally: Tally,
 ) -> Result<Figures> {
-    let written = shared.written.load(Ordering::Relaxed);
-    let expected = written * load.watchers as u64;
-    let patience = Instant::now() + load.patience;
-    while shared.delivered.load(Ordering::Relaxed) < expected {
-        // A watcher ends by itself only where something is wrong.
-        if let Some(ended) = watchers.try_join_next() {
-            ended.context("a watcher's task")??;
-        }
-        let delivered = shared.delivered.load(Ordering::Relaxed);
-        ensure!(
-            Instant::now() < patience,
-            "{delivered} events of {expected} were delivered"
-        );
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    // The next event that a watcher waits for never comes: the end of the round ends it.
-    let delivered = shared.delivered.load(Ordering::Relaxed);
-    ensure!(delivered == expected, "{delivered} events, not {expected}");
-    shared.newest.store(i64::MAX, Ordering::Relaxed);
+    let deliveries = &shared.deliveries;
+    let events = deliveries
+        .complete(load.watchers, load.patience, &mut watchers)
+        .await?;
     while let Some(ended) = watchers.join_next().await {
         for (kind, latencies) in ended.context("a watcher's task")??.kinds {
             tally.kinds.entry(kind).or_default().add(&latencies);
@@ -124,7 +97,7 @@ async fn complete(
     }
     describe(&tally, &mut figures);
     #[expect(clippy::cast_precision_loss, reason = "a count of one round")]
-    figures.insert("events".to_owned(), expected as f64);
+    figures.insert("events".to_owned(), events as f64);
     Ok(figures)
 }
 
@@ -135,28 +108,6 @@ async fn gather(writers: &mut JoinSet<Result<Tally>>, tally: &mut Tally) -> Resu
         }
     }
     Ok(())
-}
-
-pub(super) async fn revision(connection: &Connection) -> Result<i64> {
-    let get = Request::get(&Bytes::from(Resource::Watched.prefix()));
-    let answer = RangeResponse::decode(connection.unary(get.rpc, get.frame).await?)?;
-    Ok(answer
-        .header
-        .context("an answer without a header")?
-        .revision)
-}
-
-pub(super) async fn open(connection: &Connection, start: i64) -> Result<Streams> {
-    let prefix = Resource::Watched.prefix();
-    let create = watch(prefix.clone().into(), end_of(&prefix), start);
-    let mut stream = connection.stream(Rpc::Watch, create).await?;
-    let created = WatchResponse::decode(stream.next().await?)?;
-    ensure!(
-        created.created && !created.canceled,
-        "not created: {}",
-        created.cancel_reason
-    );
-    Ok(stream)
 }
 
 /// A writer's keys, one in each namespace, each with the revision that it was last written at.
@@ -199,8 +150,7 @@ async fn writer(
             .header
             .context("an answer without a header")?
             .revision;
-        shared.newest.fetch_max(*written_at, Ordering::Relaxed);
-        shared.written.fetch_add(1, Ordering::Relaxed);
+        shared.deliveries.wrote();
         if shared.clock.measures(due) {
             tally.record("update", due.elapsed());
         }
@@ -214,30 +164,18 @@ async fn watcher(mut stream: Streams, shared: Arc<Shared>) -> Result<Tally> {
     loop {
         let answer = tokio::select! {
             answer = stream.next() => answer?,
-            () = ended(&shared) => return Ok(tally),
+            () = shared.deliveries.over() => return Ok(tally),
         };
         let answer = WatchResponse::decode(answer)?;
-        ensure!(!answer.canceled, "cancelled: {}", answer.cancel_reason);
         let now = Instant::now();
+        shared.deliveries.take(&answer, &mut last)?;
         for event in &answer.events {
             let kv = event.kv.as_ref().context("an event without a key")?;
-            let revision = kv.mod_revision;
-            ensure!(revision > last, "revision {revision} after {last}");
-            last = revision;
             let due = due(&kv.value, shared.clock)?;
             if shared.clock.measures(due) {
                 tally.record("delivery", now.saturating_duration_since(due));
             }
         }
-        let count = answer.events.len() as u64;
-        shared.delivered.fetch_add(count, Ordering::Relaxed);
-    }
-}
-
-/// Until the round is over.
-async fn ended(shared: &Shared) {
-    while shared.newest.load(Ordering::Relaxed) != i64::MAX {
-        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 

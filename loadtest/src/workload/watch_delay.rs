@@ -4,13 +4,7 @@
 //! Each round says "after-answer", the delay of every event at every watcher, "progress", and
 //! "put". One missing event fails it.
 
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
-};
+use std::{collections::HashMap, sync::Arc};
 
 use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
@@ -18,10 +12,10 @@ use keyloom_etcd_api::{etcdserverpb::WatchResponse, wire::peek_header};
 use prost::Message as _;
 use tokio::{
     task::JoinSet,
-    time::{Duration, Instant, sleep, timeout, timeout_at},
+    time::{Duration, Instant, timeout, timeout_at},
 };
 
-use super::watch::{open, revision};
+use super::delivery::{Deliveries, open, revision};
 use crate::{
     connection::{Connection, Streams},
     keyspace::{Resource, value},
@@ -42,9 +36,7 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 struct Shared {
     clock: Clock,
-    written: AtomicU64,
-    delivered: AtomicU64,
-    over: AtomicBool,
+    deliveries: Deliveries,
 }
 
 /// Revisions, and when something happened to them.
@@ -63,13 +55,11 @@ pub(crate) async fn delay_round(
     let start = revision(first).await? + 1;
     let mut streams = Vec::new();
     for (_, connection) in (0..=load.watchers).zip(connections.iter().cycle()) {
-        streams.push(open(connection, start).await?);
+        streams.push(open(connection, Resource::Watched, start).await?);
     }
     let shared = Arc::new(Shared {
         clock: Clock::new(Instant::now(), load.warmup, load.duration),
-        written: AtomicU64::new(0),
-        delivered: AtomicU64::new(0),
-        over: AtomicBool::new(false),
+        deliveries: Deliveries::default(),
     });
     let asking = streams.pop().context("a stream to ask on")?;
     let asker = tokio::spawn(asker(asking, Arc::clone(&shared)));
@@ -93,8 +83,11 @@ pub(crate) async fn delay_round(
     let patience = shared.clock.end + load.patience;
     let written = timeout_at(patience, answers(&mut writers)).await;
     let (answered, mut tally) = written.context("an answer is missing")??;
-    let mut figures = meter.stop(shared.written.load(Ordering::Relaxed))?;
-    all_delivered(&shared, load).await?;
+    let deliveries = &shared.deliveries;
+    let mut figures = meter.stop(deliveries.written())?;
+    deliveries
+        .complete(load.watchers, load.patience, &mut watchers)
+        .await?;
     while let Some(watcher) = watchers.join_next().await {
         for (revision, arrived) in watcher.context("a watcher's task")?? {
             if let Some(answered) = answered.get(&revision) {
@@ -123,24 +116,6 @@ async fn answers(
     Ok((all, tally))
 }
 
-async fn all_delivered(shared: &Shared, load: &Load) -> Result<()> {
-    let expected = shared.written.load(Ordering::Relaxed) * load.watchers as u64;
-    let patience = Instant::now() + load.patience;
-    loop {
-        let delivered = shared.delivered.load(Ordering::Relaxed);
-        if delivered >= expected {
-            break;
-        }
-        ensure!(
-            Instant::now() < patience,
-            "{delivered} events of {expected} were delivered"
-        );
-        sleep(Duration::from_millis(5)).await;
-    }
-    shared.over.store(true, Ordering::Relaxed);
-    Ok(())
-}
-
 async fn writer(
     number: usize,
     load: Load,
@@ -159,7 +134,7 @@ async fn writer(
         let answer = connection.unary(put.rpc, put.frame).await.context("put")?;
         let answered = Instant::now();
         let header = peek_header(&answer)?.context("an answer without a header")?;
-        shared.written.fetch_add(1, Ordering::Relaxed);
+        shared.deliveries.wrote();
         if shared.clock.measures(due) {
             times.push((header.revision, answered));
             took.push(answered.saturating_duration_since(due));
@@ -175,23 +150,13 @@ async fn watcher(mut stream: Streams, shared: Arc<Shared>) -> Result<Times> {
     loop {
         let answer = tokio::select! {
             answer = stream.next() => answer?,
-            () = over(&shared) => return Ok(times),
+            () = shared.deliveries.over() => return Ok(times),
         };
         let arrived = Instant::now();
         let answer = WatchResponse::decode(answer)?;
-        ensure!(!answer.canceled, "cancelled: {}", answer.cancel_reason);
-        for event in &answer.events {
-            let kv = event.kv.as_ref().context("an event without a key")?;
-            ensure!(
-                kv.mod_revision > last,
-                "revision {} after {last}",
-                kv.mod_revision
-            );
-            last = kv.mod_revision;
-            times.push((last, arrived));
-        }
-        let count = answer.events.len() as u64;
-        shared.delivered.fetch_add(count, Ordering::Relaxed);
+        shared.deliveries.take(&answer, &mut last)?;
+        let revisions = answer.events.iter().filter_map(|event| event.kv.as_ref());
+        times.extend(revisions.map(|kv| (kv.mod_revision, arrived)));
     }
 }
 
@@ -232,12 +197,5 @@ async fn told(stream: &mut Streams) -> Result<()> {
         if answer.watch_id == -1 {
             return Ok(());
         }
-    }
-}
-
-/// Until the round is over.
-async fn over(shared: &Shared) {
-    while !shared.over.load(Ordering::Relaxed) {
-        sleep(Duration::from_millis(20)).await;
     }
 }

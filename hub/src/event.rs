@@ -7,8 +7,19 @@ use keyloom_ledger::{StoreRev, StoreSlot, UnifiedRev};
 
 use crate::Places;
 
-/// What a group, an event and a reference to it cost beside their bytes, roughly.
-const OVERHEAD: usize = 256;
+/// What an allocation costs beside its bytes, roughly: the allocator's own, and what it rounds up.
+const ALLOCATION: usize = 16;
+
+/// What a group costs beside its events: in an allocation, named by the history, which may have as
+/// many places again free, and its list of events.
+const GROUP: usize = size_of::<PlacedGroup>()
+    + 2 * size_of::<usize>()
+    + 2 * size_of::<Arc<PlacedGroup>>()
+    + 2 * ALLOCATION;
+
+/// What an event costs beside its bytes, of which there are two copies: as it came and as it is
+/// sent.
+const EVENT: usize = size_of::<Event>() + 2 * ALLOCATION;
 
 /// All events of one revision that clients can see, with its place. Never empty.
 #[derive(Debug)]
@@ -16,7 +27,7 @@ pub(crate) struct PlacedGroup {
     pub(crate) slot: StoreSlot,
     pub(crate) revision: StoreRev,
     pub(crate) unified: UnifiedRev,
-    pub(crate) events: Vec<Event>,
+    pub(crate) events: Box<[Event]>,
     /// What it takes in memory, roughly.
     pub(crate) bytes: usize,
 }
@@ -46,9 +57,8 @@ impl PlacedGroup {
         unified: UnifiedRev,
         events: Vec<RawEvent>,
     ) -> Self {
-        // An event is kept as it came and as it is sent.
-        let sizes = events.iter().map(|event| 2 * event.len() + OVERHEAD);
-        let bytes = OVERHEAD + sizes.sum::<usize>();
+        let sizes = events.iter().map(|event| 2 * event.len() + EVENT);
+        let bytes = GROUP + sizes.sum::<usize>();
         let event = |raw| Event {
             raw,
             encoded: OnceLock::new(),
@@ -147,11 +157,14 @@ enum Picked {
 }
 
 impl Entry {
+    /// What one takes in a queue, which may have as many places again free.
+    pub(crate) const SIZE: usize = size_of::<Self>() * 3 / 2;
+
     /// Those events whose keys `holds`; `None` where there are none.
     pub(crate) fn pick(group: &Arc<PlacedGroup>, holds: impl Fn(&[u8]) -> bool) -> Option<Self> {
         let events = group.events.iter().enumerate();
         let picked: Vec<usize> = events
-            .filter(|(_, event)| holds(&event.raw.key))
+            .filter(|(_, event)| holds(event.raw.key()))
             .map(|(at, _)| at)
             .collect();
         if picked.is_empty() {

@@ -3,11 +3,20 @@
 //! Invariant: every revision above `kept` and up to `delivered` that has events for clients is in
 //! `groups`, in order. At the bound the oldest go and `kept` rises: whoever still needs them chases.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use keyloom_ledger::StoreRev;
 
-use crate::{event::PlacedGroup, hub::Bounds};
+use crate::{
+    event::{Entry, PlacedGroup},
+    hub::Bounds,
+};
 
 #[derive(Debug)]
 pub(crate) struct History {
@@ -17,6 +26,8 @@ pub(crate) struct History {
     pub(crate) kept: StoreRev,
     groups: VecDeque<Arc<PlacedGroup>>,
     bytes: usize,
+    /// How many entries of the topics name a group.
+    entries: Arc<AtomicUsize>,
 }
 
 impl History {
@@ -26,6 +37,7 @@ impl History {
             kept: delivered,
             groups: VecDeque::new(),
             bytes: 0,
+            entries: Arc::default(),
         }
     }
 
@@ -34,14 +46,21 @@ impl History {
         self.groups.push_back(group);
     }
 
-    /// How many revisions are kept, and their bytes.
+    /// Counts the entries of a topic.
+    pub(crate) fn entries(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.entries)
+    }
+
+    /// How many revisions are kept, and the bytes that they take, the topics' part included.
     pub(crate) fn size(&self) -> (usize, usize) {
-        (self.groups.len(), self.bytes)
+        let entries = self.entries.load(Ordering::Relaxed);
+        (self.groups.len(), self.bytes + entries * Entry::SIZE)
     }
 
     /// Takes the oldest group out where there are more than the bounds allow.
     pub(crate) fn overflow(&mut self, bounds: &Bounds) -> Option<Arc<PlacedGroup>> {
-        if self.bytes <= bounds.history_bytes && self.groups.len() <= bounds.history_groups {
+        let (groups, bytes) = self.size();
+        if bytes <= bounds.history_bytes && groups <= bounds.history_groups {
             return None;
         }
         let oldest = self.groups.pop_front()?;

@@ -15,8 +15,12 @@ use keyloom_etcd_api::KeyRange;
 use keyloom_ledger::{StoreRev, StoreSlot, UnifiedRev};
 
 use crate::{
-    ChaseId, Routes, StreamId, TopicId, WatcherId, chase::Chase, eras::Eras, history::History,
-    index::Index, topic::Topic,
+    ChaseId, Routes, StreamId, TopicId, WatcherId,
+    chase::Chase,
+    eras::Eras,
+    history::History,
+    index::Index,
+    topic::{Queue, Topic},
 };
 
 pub(crate) use pull::Pulled;
@@ -277,7 +281,7 @@ impl Hub {
     fn open_topic(&mut self, range: &KeyRange) -> TopicId {
         let id = TopicId(self.next_id());
         let topic = Topic::new(range.clone(), self.eras.span(range), |slot| {
-            self.delivered(slot)
+            Some(Queue::behind(slot, self.histories.get(&slot)?))
         });
         self.topics.insert(id, topic);
         self.by_range.insert(range.clone(), id);

@@ -36,20 +36,20 @@ fn sources<'a>(topic: &'a Topic, watcher: &'a Watcher) -> Vec<Source<'a>> {
         let chase = watcher.chase(queue.slot);
         let chased = chase.map(|chase| &chase.entries);
         let hub_from = match chase {
-            None => queue.entries.partition_point(above),
-            Some(_) if planted(Bug::CatchUpRepeats) => queue.entries.partition_point(above),
+            None => queue.entries().partition_point(above),
+            Some(_) if planted(Bug::CatchUpRepeats) => queue.entries().partition_point(above),
             Some(chase) if chase.met => {
                 let more = i64::from(planted(Bug::CatchUpGap));
                 let known = StoreRev::new(chase.delivered.get() + more);
                 let told = |entry: &Entry| above(entry) || entry.revision() <= known;
-                queue.entries.partition_point(told)
+                queue.entries().partition_point(told)
             }
-            Some(_) => queue.entries.len(),
+            Some(_) => queue.entries().len(),
         };
-        let hub = queue.entries.range(hub_from..);
+        let hub = queue.entries().range(hub_from..);
         let chased = match chased {
             Some(entries) => entries.range(entries.partition_point(above)..),
-            None => queue.entries.range(..0),
+            None => queue.entries().range(..0),
         };
         chased.chain(hub).peekable()
     };

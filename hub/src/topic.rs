@@ -5,7 +5,10 @@
 
 use std::{
     collections::{BTreeSet, VecDeque},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use keyloom_etcd_api::KeyRange;
@@ -35,16 +38,49 @@ pub(crate) struct Queue {
     pub(crate) slot: StoreSlot,
     /// Everything above is here.
     pub(crate) from: StoreRev,
-    pub(crate) entries: VecDeque<Entry>,
+    entries: VecDeque<Entry>,
+    /// How many entries of the store all queues have: the history's to bound.
+    all: Arc<AtomicUsize>,
 }
 
 impl Queue {
-    fn after(slot: StoreSlot, from: StoreRev) -> Self {
+    /// A queue that begins where the store stands.
+    pub(crate) fn behind(slot: StoreSlot, history: &History) -> Self {
         Self {
             slot,
-            from,
+            from: history.delivered,
             entries: VecDeque::new(),
+            all: history.entries(),
         }
+    }
+
+    pub(crate) fn entries(&self) -> &VecDeque<Entry> {
+        &self.entries
+    }
+
+    fn push_back(&mut self, entry: Entry) {
+        self.entries.push_back(entry);
+        self.all.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn push_front(&mut self, entry: Entry) {
+        self.entries.push_front(entry);
+        self.all.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The oldest one, if it is not above `upto`.
+    fn pop(&mut self, upto: StoreRev) -> Option<Entry> {
+        let oldest = self
+            .entries
+            .pop_front_if(|entry| entry.revision() <= upto)?;
+        self.all.fetch_sub(1, Ordering::Relaxed);
+        Some(oldest)
+    }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.entries.len(), Ordering::Relaxed);
     }
 }
 
@@ -53,12 +89,11 @@ impl Topic {
     pub(crate) fn new(
         range: KeyRange,
         span: Span,
-        stands: impl Fn(StoreSlot) -> Option<StoreRev>,
+        queue: impl Fn(StoreSlot) -> Option<Queue>,
     ) -> Self {
-        let queue = |slot: &StoreSlot| Some(Queue::after(*slot, stands(*slot)?));
         Self {
             range,
-            queues: span.slots.iter().filter_map(queue).collect(),
+            queues: span.slots.iter().filter_map(|slot| queue(*slot)).collect(),
             spans: vec![span],
             watchers: BTreeSet::new(),
             told: UnifiedRev::default(),
@@ -70,21 +105,21 @@ impl Topic {
         self.queues.iter().map(|queue| queue.slot)
     }
 
-    /// Above `until` other stores have the range; `stands` is where each has delivered up to.
+    /// Above `until` other stores have the range; `queue` begins where a store stands.
     pub(crate) fn turn(
         &mut self,
         until: UnifiedRev,
         next: Span,
-        stands: impl Fn(StoreSlot) -> Option<StoreRev>,
+        queue: impl Fn(StoreSlot) -> Option<Queue>,
     ) {
         if let Some(last) = self.spans.last_mut() {
             last.until = until;
         }
         for slot in &next.slots {
             if self.queue(*slot).is_none()
-                && let Some(from) = stands(*slot)
+                && let Some(queue) = queue(*slot)
             {
-                self.queues.push(Queue::after(*slot, from));
+                self.queues.push(queue);
             }
         }
         self.spans.push(next);
@@ -160,7 +195,7 @@ impl Topic {
             return;
         };
         if let Some(queue) = self.queue_mut(group.slot) {
-            queue.entries.push_back(entry);
+            queue.push_back(entry);
         }
     }
 
@@ -172,7 +207,7 @@ impl Topic {
             return false;
         };
         let mut untold = false;
-        while let Some(entry) = queue.entries.pop_front_if(|entry| entry.revision() <= upto) {
+        while let Some(entry) = queue.pop(upto) {
             untold |= entry.unified() > told;
         }
         queue.from = queue.from.max(upto);
@@ -187,7 +222,7 @@ impl Topic {
         };
         for group in history.between(after, queue.from).rev() {
             if let Some(entry) = Entry::pick(group, |key| range.contains(key)) {
-                queue.entries.push_front(entry);
+                queue.push_front(entry);
             }
         }
         queue.from = queue.from.min(after);

@@ -145,16 +145,27 @@ impl Edits {
         if self.list.len() == 0 {
             return Ok(encoded.clone());
         }
+        let mut out = Vec::with_capacity(self.new_len(encoded)?);
+        self.apply_into(encoded, &mut out)?;
+        Ok(Bytes::from(out))
+    }
+
+    /// How long the message becomes.
+    pub(super) fn new_len(&self, encoded: &[u8]) -> Result<usize, WireError> {
         let size = encoded.len().checked_add_signed(self.growth);
-        let mut out = Vec::with_capacity(size.ok_or(WireError::Malformed)?);
+        size.ok_or(WireError::Malformed)
+    }
+
+    /// Appends the changed message.
+    pub(super) fn apply_into(&self, encoded: &[u8], out: &mut Vec<u8>) -> Result<(), WireError> {
         let mut copied = 0;
         for edit in self.list.iter().filter(|edit| edit.at != UNCHANGED.at) {
             out.extend_from_slice(encoded.get(copied..edit.at).ok_or(WireError::Malformed)?);
-            edit.write(&mut out);
+            edit.write(out);
             copied = edit.at + usize::from(edit.old);
         }
         out.extend_from_slice(encoded.get(copied..).ok_or(WireError::Malformed)?);
-        Ok(Bytes::from(out))
+        Ok(())
     }
 }
 

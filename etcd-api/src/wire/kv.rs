@@ -8,12 +8,12 @@ use super::{
     rewrite, schema,
 };
 
-const KEY: u32 = 1;
-const CREATE_REVISION: u32 = 2;
-const MOD_REVISION: u32 = 3;
-const VERSION: u32 = 4;
-const VALUE: u32 = 5;
-const LEASE: u32 = 6;
+pub(super) const KEY: u32 = 1;
+pub(super) const CREATE_REVISION: u32 = 2;
+pub(super) const MOD_REVISION: u32 = 3;
+pub(super) const VERSION: u32 = 4;
+pub(super) const VALUE: u32 = 5;
+pub(super) const LEASE: u32 = 6;
 
 /// A `KeyValue` as it arrived. Both parts share the buffer of the answer.
 ///

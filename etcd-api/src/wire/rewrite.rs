@@ -15,12 +15,21 @@ pub(super) fn rewrite(
     encoded: &Bytes,
     with: &mut impl Rewrite,
 ) -> Result<Bytes, WireError> {
+    edits(schema, encoded, with)?.apply(encoded)
+}
+
+/// What there is to change.
+pub(super) fn edits(
+    schema: &'static Schema,
+    encoded: &[u8],
+    with: &mut impl Rewrite,
+) -> Result<Edits, WireError> {
     let mut walk = Walk {
         with,
         edits: Edits::default(),
     };
     walk.message(schema, Reader::new(encoded), None)?;
-    walk.edits.apply(encoded)
+    Ok(walk.edits)
 }
 
 /// The header of a response is its first field: the beginning of `encoded` up to its end with the

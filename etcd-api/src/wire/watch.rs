@@ -6,11 +6,7 @@
 use bytes::{BufMut, Bytes};
 use prost::encoding::{encode_varint, encoded_len_varint};
 
-use super::{
-    Header, RawKv, Rewrite, WireError, header,
-    read::{Field, Reader},
-    rewrite, schema,
-};
+use super::{Header, Rewrite, WireError, header, kv, read::Reader, rewrite, schema};
 
 const HEADER: u32 = 1;
 const WATCH_ID: u32 = 2;
@@ -25,7 +21,7 @@ const EVENT_TYPE: u32 = 1;
 const EVENT_KV: u32 = 2;
 const EVENT_PREV_KV: u32 = 3;
 
-/// A `WatchResponse` whose events are still encoded and share its buffer.
+/// A `WatchResponse` whose events are still encoded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WatchAnswer {
     /// All zero where the answer has none.
@@ -40,23 +36,26 @@ pub struct WatchAnswer {
     pub events: Vec<RawEvent>,
 }
 
-/// One `mvccpb.Event`.
+/// One `mvccpb.Event`, in an allocation of its own: events are kept long, and must not keep the
+/// buffers in which they came.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RawEvent {
-    pub key: Bytes,
     pub mod_revision: i64,
     /// Whether the key was deleted in the place of being put.
     pub is_delete: bool,
+    /// Where the key stands.
+    key: (u32, u32),
     encoded: EncodedEvent,
 }
 
 /// An encoded event, its revisions as they stand.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EncodedEvent {
-    /// The event without the previous value.
-    base: Bytes,
-    /// The previous `KeyValue`, where there is one.
-    previous: Option<Bytes>,
+    /// The event without the previous value, then the previous `KeyValue`.
+    bytes: Box<[u8]>,
+    /// Where the previous value begins; the end where there is none.
+    base: u32,
+    has_previous: bool,
 }
 
 impl WatchAnswer {
@@ -76,9 +75,7 @@ impl WatchAnswer {
                     answer.cancel_reason = String::from_utf8_lossy(field.content()?).into_owned();
                 }
                 FRAGMENT => answer.fragment = field.varint()? != 0,
-                EVENTS => answer
-                    .events
-                    .push(RawEvent::parse(&field.slice(response)?)?),
+                EVENTS => answer.events.push(RawEvent::parse(field.content()?)?),
                 _ => {}
             }
         }
@@ -87,33 +84,50 @@ impl WatchAnswer {
 }
 
 impl RawEvent {
-    fn parse(event: &Bytes) -> Result<Self, WireError> {
+    fn parse(event: &[u8]) -> Result<Self, WireError> {
         let (mut kv, mut previous, mut kind) = (None, None, 0);
-        let mut without = Without::default();
         let mut reader = Reader::new(event);
         while let Some(field) = reader.next()? {
             match field.number {
                 EVENT_TYPE => kind = field.varint()?,
                 EVENT_KV if kv.is_some() => return Err(WireError::Repeated),
-                EVENT_KV => kv = Some(RawKv::parse(field.slice(event)?)?),
+                EVENT_KV => kv = Some(Kv::read(reader.enter(&field)?)?),
                 EVENT_PREV_KV if previous.is_some() => return Err(WireError::Repeated),
-                EVENT_PREV_KV => {
-                    previous = Some(field.slice(event)?);
-                    without.cut(&field);
-                }
+                EVENT_PREV_KV => previous = Some((field.start, field.end, field.content()?)),
                 _ => {}
             }
         }
-        let kv = kv.ok_or(WireError::Malformed)?;
+        let Kv { key, mod_revision } = kv.ok_or(WireError::Malformed)?;
+        let (cut, behind, value) = previous.unwrap_or((event.len(), event.len(), &[]));
+        let (before, behind) = (event.get(..cut), event.get(behind..));
+        let parts = [before, behind].map(Option::unwrap_or_default);
+        // Every known server writes the previous value last.
+        let moved = if key.0 < cut {
+            0
+        } else {
+            event.len() - parts[0].len() - parts[1].len()
+        };
+        let place = |at: usize| {
+            let at = u32::try_from(at.saturating_sub(moved));
+            at.map_err(|_| WireError::Malformed)
+        };
         Ok(Self {
-            mod_revision: kv.mod_revision(),
-            key: kv.key,
+            mod_revision,
             is_delete: kind == 1,
+            key: (place(key.0)?, place(key.1)?),
             encoded: EncodedEvent {
-                base: without.of(event),
-                previous,
+                base: u32::try_from(parts[0].len() + parts[1].len())
+                    .map_err(|_| WireError::Malformed)?,
+                bytes: [parts[0], parts[1], value].concat().into(),
+                has_previous: previous.is_some(),
             },
         })
+    }
+
+    #[must_use]
+    pub fn key(&self) -> &[u8] {
+        let (from, to) = (self.key.0 as usize, self.key.1 as usize);
+        self.encoded.bytes.get(from..to).unwrap_or_default()
     }
 
     /// How many bytes the event takes, its previous value included.
@@ -133,44 +147,64 @@ impl RawEvent {
     /// # Errors
     /// Where the event is malformed behind what was read so far.
     pub fn rewritten(&self, with: &mut impl Rewrite) -> Result<EncodedEvent, WireError> {
-        let previous = self.encoded.previous.as_ref();
+        let (base, previous) = self.encoded.parts();
+        let edits = rewrite::edits(&schema::EVENT, base, with)?;
+        let behind = rewrite::edits(&schema::KEY_VALUE, previous, with)?;
+        let size = edits.new_len(base)? + behind.new_len(previous)?;
+        let mut bytes = Vec::with_capacity(size);
+        edits.apply_into(base, &mut bytes)?;
+        let base = u32::try_from(bytes.len()).map_err(|_| WireError::Malformed)?;
+        behind.apply_into(previous, &mut bytes)?;
         Ok(EncodedEvent {
-            base: rewrite::rewrite(&schema::EVENT, &self.encoded.base, with)?,
-            previous: previous
-                .map(|kv| rewrite::rewrite(&schema::KEY_VALUE, kv, with))
-                .transpose()?,
+            bytes: bytes.into(),
+            base,
+            has_previous: self.encoded.has_previous,
         })
     }
 }
 
-/// A message without one of its fields.
-#[derive(Default)]
-struct Without(Option<(usize, usize)>);
+/// What of an event's `KeyValue` is looked at.
+struct Kv {
+    /// Where the key stands in the event.
+    key: (usize, usize),
+    mod_revision: i64,
+}
 
-impl Without {
-    fn cut(&mut self, field: &Field<'_>) {
-        self.0 = Some((field.start, field.end));
-    }
-
-    fn of(&self, message: &Bytes) -> Bytes {
-        let Some((from, to)) = self.0 else {
-            return message.clone();
+impl Kv {
+    fn read(mut reader: Reader<'_>) -> Result<Self, WireError> {
+        let mut found = Self {
+            key: (0, 0),
+            mod_revision: 0,
         };
-        let before = message.get(..from).unwrap_or_default();
-        match message.get(to..).unwrap_or_default() {
-            // Where every known server writes it.
-            [] => message.slice_ref(before),
-            behind => [before, behind].concat().into(),
+        while let Some(field) = reader.next()? {
+            match field.number {
+                kv::KEY => found.key = (field.end - field.content()?.len(), field.end),
+                kv::MOD_REVISION => found.mod_revision = field.int64()?,
+                kv::CREATE_REVISION | kv::VERSION | kv::LEASE => drop(field.varint()?),
+                kv::VALUE => drop(field.content()?),
+                _ => {}
+            }
         }
+        Ok(found)
     }
 }
 
 impl EncodedEvent {
+    /// The event without the previous value, and that value: nothing where there is none.
+    fn parts(&self) -> (&[u8], &[u8]) {
+        let parts = self.bytes.split_at_checked(self.base as usize);
+        parts.unwrap_or_default()
+    }
+
+    fn previous(&self) -> Option<&[u8]> {
+        self.has_previous.then(|| self.parts().1)
+    }
+
     /// How long the event is, with its previous value or without it.
     #[must_use]
     pub fn len(&self, previous: bool) -> usize {
-        let previous = self.previous.as_ref().filter(|_| previous);
-        self.base.len() + previous.map_or(0, |kv| chunk_len(kv.len()))
+        let previous = self.previous().filter(|_| previous);
+        self.base as usize + previous.map_or(0, |kv| chunk_len(kv.len()))
     }
 
     /// How much the event adds to the answer that it stands in.
@@ -182,8 +216,8 @@ impl EncodedEvent {
     /// Appends the event to an encoded `WatchResponse`, whose last field it is.
     pub fn put(&self, previous: bool, out: &mut Vec<u8>) {
         put_prefix(EVENTS, self.len(previous), out);
-        out.put_slice(&self.base);
-        if let Some(kv) = self.previous.as_ref().filter(|_| previous) {
+        out.put_slice(self.parts().0);
+        if let Some(kv) = self.previous().filter(|_| previous) {
             put_prefix(EVENT_PREV_KV, kv.len(), out);
             out.put_slice(kv);
         }
@@ -299,9 +333,21 @@ mod tests {
         event.extend_from_slice(&kv);
         put_prefix(EVENT_KV, kv.len(), &mut event);
         event.extend_from_slice(&kv);
-        let raw = RawEvent::parse(&Bytes::from(event)).unwrap();
-        assert_eq!(raw.encoded.base.len(), kv.len() + 2);
-        assert_eq!(raw.encoded.previous.as_deref(), Some(&kv[..]));
+        let raw = RawEvent::parse(&event).unwrap();
+        assert_eq!(raw.encoded.parts().0.len(), kv.len() + 2);
+        assert_eq!(raw.encoded.previous(), Some(&kv[..]));
+        assert_eq!(raw.key(), b"k");
+    }
+
+    #[test]
+    fn an_event_without_a_key_has_an_empty_one() {
+        let mut event = Vec::new();
+        put_prefix(EVENT_PREV_KV, 3, &mut event);
+        event.extend_from_slice(&[0x18, 0xac, 0x02]);
+        put_prefix(EVENT_KV, 0, &mut event);
+        let raw = RawEvent::parse(&event).unwrap();
+        assert_eq!((raw.key(), raw.mod_revision), (&[][..], 0));
+        assert_eq!(raw.len(), event.len());
     }
 
     #[test]

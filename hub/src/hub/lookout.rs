@@ -72,7 +72,7 @@ impl Hub {
             return;
         };
         for event in &group.events {
-            if !lookout.affected.holds(&event.key) {
+            if !lookout.affected.holds(event.key()) {
                 continue;
             }
             if lookout.last.len() >= MOST_KEYS {
@@ -80,7 +80,7 @@ impl Hub {
                 return;
             }
             // Not a part of the whole answer, which would stay in memory.
-            let key = Bytes::copy_from_slice(&event.key);
+            let key = Bytes::copy_from_slice(event.key());
             let last = (group.revision, event.is_delete);
             lookout.last.insert((slot, key), last);
         }

@@ -8,7 +8,7 @@ use keyloom_ledger::{StoreRev, StoreSlot, UnifiedRev};
 use keyloom_topology::Affected;
 
 use super::Hub;
-use crate::{Group, Places, Routes, TopicId, WatcherId, history::History};
+use crate::{Group, Places, Routes, TopicId, WatcherId, history::History, topic::Queue};
 
 /// How many late writes are kept for whoever asks.
 const MOST_LATE: usize = 64;
@@ -134,7 +134,9 @@ impl Hub {
         };
         let next = self.eras.span(&topic.range);
         let histories = &self.histories;
-        topic.turn(at, next, |slot| Some(histories.get(&slot)?.delivered));
+        topic.turn(at, next, |slot| {
+            Some(Queue::behind(slot, histories.get(&slot)?))
+        });
         self.turning.insert(id);
     }
 
@@ -221,11 +223,11 @@ impl Hub {
         };
         let puts = group.events.iter().filter(|event| !event.is_delete);
         for event in puts {
-            if self.late.len() < MOST_LATE && self.eras.has_left(&event.key, slot, at) {
+            if self.late.len() < MOST_LATE && self.eras.has_left(event.key(), slot, at) {
                 self.late.push(Late {
                     slot,
                     revision: group.revision,
-                    key: event.key.clone(),
+                    key: Bytes::copy_from_slice(event.key()),
                 });
             }
         }

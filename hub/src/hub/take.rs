@@ -94,7 +94,7 @@ impl Hub {
         };
         group
             .events
-            .retain(|event| routes.route(&event.key) == Some(slot));
+            .retain(|event| routes.route(event.key()) == Some(slot));
         if group.events.is_empty() {
             return Ok(None);
         }
@@ -112,7 +112,7 @@ impl Hub {
     fn topics_of(&self, group: &PlacedGroup) -> Vec<TopicId> {
         let mut topics = Vec::new();
         for event in &group.events {
-            self.index.find(&event.raw.key, &mut topics);
+            self.index.find(event.raw.key(), &mut topics);
         }
         topics.sort_unstable();
         topics.dedup();

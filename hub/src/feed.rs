@@ -117,6 +117,8 @@ impl Feed {
             range_end,
             start_revision: self.delivered.get().saturating_add(1),
             prev_kv: true,
+            // Else etcd puts up to 1,000 revisions of history into one answer, whatever their size.
+            fragment: true,
             ..WatchCreateRequest::default()
         };
         let request = WatchRequest {

@@ -5,6 +5,7 @@
 //! | [`harness`], [`reference`] | do the tests themselves stand on firm ground? |
 //! | [`one_store`], [`three_stores`] | does every answer equal that of one etcd? |
 //! | [`watches`], [`leases`] | is every watch told what one etcd tells, and is every lease the same? |
+//! | [`slow_watcher`] | what do clients cost that watch and do not read? |
 //! | [`concurrent`] | and those to clients that work at the same time? |
 //! | [`sqlite`], [`sqlite_differential`], [`sqlite_kills`], [`sqlite_trouble`], [`sqlite_backups`], [`sqlite_page`] | and those over SQLite files, through kills and trouble? |
 //! | [`transfer`] | does a copy have all that the original had? |
@@ -32,6 +33,7 @@ mod reference;
 mod one_store;
 mod three_stores;
 mod watches;
+mod slow_watcher;
 mod leases;
 mod concurrent;
 mod sqlite;

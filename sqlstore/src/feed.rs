@@ -15,7 +15,8 @@ use std::{
     },
 };
 
-use keyloom_etcd_api::mvccpb::Event;
+use bytes::Bytes;
+use keyloom_etcd_api::mvccpb::{Event, KeyValue};
 use parking_lot::RwLock;
 use tokio::sync::watch;
 
@@ -34,10 +35,33 @@ impl Revision {
     }
 }
 
+/// What an event costs beside its keys and values: it and the revision that it mostly has for
+/// itself, each in an allocation, and a place in the feed, which may have as many again free.
+const EVENT: usize =
+    size_of::<Event>() + size_of::<Revision>() + 4 * size_of::<usize>() + 2 * ALLOCATION;
+
+/// What a key and its value cost beside their bytes: the allocation in which they are, and the one
+/// that counts who has it.
+const KEY_VALUE: usize = 3 * size_of::<usize>() + 2 * ALLOCATION;
+
+/// What an allocation costs beside its bytes, roughly.
+const ALLOCATION: usize = 16;
+
 /// About what an event takes in memory.
 pub(crate) fn event_bytes(event: &Event) -> usize {
     let kvs = [&event.kv, &event.prev_kv].into_iter().flatten();
-    kvs.map(|kv| kv.key.len() + kv.value.len() + 128).sum()
+    let kvs = kvs.map(|kv| kv.key.len() + kv.value.len() + KEY_VALUE);
+    EVENT + kvs.sum::<usize>()
+}
+
+/// The same in memory of its own: what came with a request shares a buffer with other requests,
+/// and would keep it for as long as the feed has it.
+pub(crate) fn apart(mut kv: KeyValue) -> KeyValue {
+    let bytes = Bytes::from([&kv.key[..], &kv.value[..]].concat());
+    let value = kv.key.len();
+    kv.key = bytes.slice(..value);
+    kv.value = bytes.slice(value..);
+    kv
 }
 
 #[derive(Debug)]

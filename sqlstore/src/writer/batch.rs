@@ -13,7 +13,7 @@ use super::{Asked, Writer};
 use crate::{
     census::Move,
     error::{FaultKind, SqlFault, Stop},
-    feed::Revision,
+    feed::{Revision, apart},
     kv::Changed,
     session::{At, CountChanges, Marks, Place, Room, Session, Sql, Survives, Values},
     usage::Delta,
@@ -80,9 +80,12 @@ impl Batch {
         self.marks.revision += 1;
         self.marks.next_place.0 += i64::try_from(changes.len()).unwrap_or(i64::MAX);
         self.deltas.extend(changes.iter().map(delta));
+        let mut events: Vec<_> = changes.into_iter().map(event).collect();
+        // They are in the place of the changes, which is larger.
+        events.shrink_to_fit();
         self.revisions.push(Revision {
             revision: self.marks.revision,
-            events: changes.into_iter().map(event).collect(),
+            events,
             with_prev,
         });
     }
@@ -113,7 +116,8 @@ fn delta(change: &Changed) -> Delta {
         (Some(before), true) => (-1, -key - before.size),
     };
     Delta {
-        key: change.kv.key.clone(),
+        // The counts may keep it: not a part of a request, which would stay with it.
+        key: Bytes::copy_from_slice(&change.kv.key),
         objects,
         bytes,
     }
@@ -127,8 +131,8 @@ fn event(change: Changed) -> Event {
     };
     Event {
         r#type: kind.into(),
-        kv: Some(change.kv),
-        prev_kv: change.prev_kv,
+        kv: Some(apart(change.kv)),
+        prev_kv: change.prev_kv.map(apart),
     }
 }
 

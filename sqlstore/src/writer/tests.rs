@@ -27,6 +27,8 @@ use crate::{
     usage::Usages,
 };
 
+mod memory;
+
 /// Nothing asks for the notes here.
 #[derive(Debug)]
 struct Nowhere;

@@ -13,7 +13,10 @@ use std::{collections::BTreeMap, time::Duration};
 
 use keyloom_etcd_api::{
     EtcdError, Rpc,
-    etcdserverpb::{DeleteRangeRequest, PutRequest, RangeRequest},
+    etcdserverpb::{
+        Compare, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest,
+        compare::TargetUnion, request_op::Request,
+    },
 };
 use keyloom_testkit::{
     Answer, Step,
@@ -141,6 +144,42 @@ async fn a_store_that_goes_back_is_shut_out() {
     // It stays shut out, also when it has caught up.
     assert!(keyloom.put(TENANT, "3").await.is_err());
     assert!(keyloom.put(DEFAULT, "3").await.is_ok());
+}
+
+/// etcd answers these from what a member has, which may be what it was a moment ago: that is no
+/// store that went back.
+#[tokio::test(start_paused = true)]
+async fn a_transaction_that_may_be_stale_shuts_no_store_out() {
+    let (keyloom, stores) = three().await;
+    keyloom.put(TENANT, "2").await.unwrap();
+    let behind = stores[2].with(|etcd| etcd.revision()) - 1;
+    let read = |serializable| RequestOp {
+        request: Some(Request::RequestRange(RangeRequest {
+            key: TENANT.into(),
+            serializable,
+            ..RangeRequest::default()
+        })),
+    };
+    let txn = |success| {
+        Step::Txn(TxnRequest {
+            compare: vec![Compare {
+                key: TENANT.into(),
+                target_union: Some(TargetUnion::Version(7)),
+                ..Compare::default()
+            }],
+            success,
+            ..TxnRequest::default()
+        })
+    };
+    let ask = async |ops| {
+        let fault = Fault::Nonsense(Nonsense::HeaderRevision(behind));
+        stores[2].inject_on(Rpc::Txn, 1, fault);
+        keyloom.ask(&txn(ops)).await
+    };
+    ask(Vec::new()).await.unwrap();
+    ask(vec![read(true), read(true)]).await.unwrap();
+    let error = ask(vec![read(true), read(false)]).await.unwrap_err();
+    assert!(error.message().contains("went back"), "{error}");
 }
 
 /// It lost one revision, and the next write takes the same number.

@@ -89,11 +89,10 @@ impl Step {
         match self {
             Self::Range(range) => range.serializable,
             Self::Txn(txn) => {
-                let ops = || txn.success.iter().chain(&txn.failure);
-                ops().count() > 0
-                    && ops().all(|op| {
-                        matches!(&op.request, Some(Request::RequestRange(range)) if range.serializable)
-                    })
+                // One without any operation too: etcd reads what it compares from the member.
+                txn.success.iter().chain(&txn.failure).all(|op| {
+                    matches!(&op.request, Some(Request::RequestRange(range)) if range.serializable)
+                })
             }
             Self::Put(_) | Self::DeleteRange(_) | Self::Compact(_) => false,
         }

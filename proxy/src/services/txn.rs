@@ -1,9 +1,11 @@
 //! Txn: to one store whole; a read-only one over several stores from a snapshot.
 
 use bytes::Bytes;
-use keyloom_etcd_api::{Rpc, check_txn, etcdserverpb::TxnRequest};
+use keyloom_etcd_api::{
+    Rpc, check_txn,
+    etcdserverpb::{TxnRequest, request_op::Request as Operation},
+};
 use keyloom_router::{TxnPlan, plan_txn};
-use keyloom_store::Lane;
 use prost::Message as _;
 
 use super::{MAX_TXN_OPS, Request, entered::txn_touches, forward::Manner, lease::leases_of};
@@ -19,7 +21,7 @@ impl Request<'_> {
                 let _under_way = self.enter(store, touches).await?;
                 self.is_all_readable(&request)?;
                 let manner = Manner {
-                    lane: Lane::Unary,
+                    linearizable: !may_be_stale(&request),
                     ..Manner::write(Rpc::Txn)
                 };
                 let leases = leases_of(&request);
@@ -29,4 +31,14 @@ impl Request<'_> {
             TxnPlan::Refused(refused) => Err(refused.into()),
         }
     }
+}
+
+/// Whether etcd answers it from what one of its members has by now: all that it does is to read keys
+/// that may be stale. That is so too where it does nothing but compare.
+fn may_be_stale(request: &TxnRequest) -> bool {
+    request
+        .success
+        .iter()
+        .chain(&request.failure)
+        .all(|op| matches!(&op.request, Some(Operation::RequestRange(range)) if range.serializable))
 }

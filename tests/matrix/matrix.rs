@@ -34,12 +34,9 @@ row!(store_hung, run(Fault::Hung, Victim::Tenant));
 row!(store_half_open, run(Fault::HalfOpen, Victim::Tenant));
 row!(store_slow, run(Fault::Slow, Victim::Tenant));
 row!(answers_lost, run(Fault::AnswersLost, Victim::Tenant));
-row!(store_restarted, run(Fault::Restarted, Victim::Tenant));
+row!(store_killed, run(Fault::Killed, Victim::Tenant));
 row!(default_store_down, run(Fault::Down, Victim::Default));
-row!(
-    default_store_restarted,
-    run(Fault::Restarted, Victim::Default)
-);
+row!(default_store_killed, run(Fault::Killed, Victim::Default));
 row!(keyloom_killed, change(Change::Killed));
 row!(keyloom_paused, change(Change::Paused));
 row!(keyloom_cut_off, change(Change::CutOff));

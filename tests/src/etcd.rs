@@ -46,12 +46,20 @@ struct Place {
     token: String,
     /// The folder of `ca.crt`, `server.crt` and `server.key`, where clients need certificates.
     tls: Option<PathBuf>,
+    /// Whether its writes wait for the disk.
+    fsync: bool,
 }
 
 impl Etcd {
     /// Starts an etcd with an empty store, and waits until it answers.
     pub async fn start(version: Version) -> Self {
         Self::start_in(version, tempfile::tempdir().expect("a temporary folder")).await
+    }
+
+    /// Starts an etcd with an empty store whose writes wait for the disk, as a real one's do.
+    pub async fn start_with_fsync(version: Version) -> Self {
+        let home = tempfile::tempdir().expect("a temporary folder");
+        port::started(home, |home| Self::launch(version, None, true, home)).await
     }
 
     /// Starts several at once.
@@ -64,7 +72,7 @@ impl Etcd {
     pub async fn start_with_tls(version: Version, folder: &Path) -> Self {
         let home = tempfile::tempdir().expect("a temporary folder");
         let tls = Some(folder.to_owned());
-        port::started(home, |home| Self::launch(version, tls.clone(), home)).await
+        port::started(home, |home| Self::launch(version, tls.clone(), false, home)).await
     }
 
     /// Starts an etcd on a data folder that [`Self::copy_data`] made.
@@ -73,10 +81,10 @@ impl Etcd {
     }
 
     async fn start_in(version: Version, home: TempDir) -> Self {
-        port::started(home, |home| Self::launch(version, None, home)).await
+        port::started(home, |home| Self::launch(version, None, false, home)).await
     }
 
-    fn launch(version: Version, tls: Option<PathBuf>, home: TempDir) -> Self {
+    fn launch(version: Version, tls: Option<PathBuf>, fsync: bool, home: TempDir) -> Self {
         let (port, peer) = (port::free(), port::free());
         let health = if tls.is_some() { port::free() } else { port };
         let token = format!("{}-{port}-{peer}", std::process::id());
@@ -87,6 +95,7 @@ impl Etcd {
             health,
             token,
             tls,
+            fsync,
         };
         let process = launch(&place, home.path());
         Self {
@@ -243,8 +252,10 @@ fn launch(place: &Place, home: &Path) -> Process {
             place.health
         ));
     }
-    // Nothing here survives the machine, so no write waits for a disk.
-    command.arg("--unsafe-no-fsync");
+    if !place.fsync {
+        // Nothing here survives the machine, so no write waits for a disk.
+        command.arg("--unsafe-no-fsync");
+    }
     // A member alone need not wait long before it votes for itself.
     command.args(["--heartbeat-interval=20", "--election-timeout=200"]);
     command.args(["--logger=zap", "--log-level=warn"]);

@@ -69,6 +69,11 @@ pub struct Course {
     pub steps: usize,
     /// The longest pause of a writer between two steps.
     pub pause: Duration,
+    /// How many changes of a round may lack the value before. etcd looks it up beside a compaction.
+    pub values_lost: usize,
+    /// Whether transactions that write may read at revisions of the past although there is trouble:
+    /// no etcd keeps its promises then, once it is killed.
+    pub pinned: bool,
 }
 
 /// A run of rounds.
@@ -200,16 +205,11 @@ impl Run {
         let seed = self
             .seed
             .wrapping_add(self.counts.rounds * self.course.writers + id);
-        // An etcd that was killed has come back with a write that it had refused (docs/soak.md).
-        let named = match self.course.amid {
-            Amid::Nothing => vec![1],
-            Amid::TroubleWhileWriting | Amid::WritingWhileTrouble => Vec::new(),
-        };
         let settings = Settings {
             spanning_writes: false,
             compactions: false,
             bad_requests: false,
-            leases: named,
+            leases: vec![1],
             ..Settings::new(self.course.groups.clone())
         };
         let at = self.state.revision();
@@ -231,6 +231,7 @@ impl Run {
             leases: leases.take(),
             topology: &self.course.topology,
             headers_are_bookmarks: self.course.headers_are_bookmarks,
+            values_lost: self.course.values_lost,
         };
         let after = State::read(&Client::new(&self.course.url)).await;
         let replay = round.check(&after, &mut self.counts);

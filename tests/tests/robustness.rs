@@ -55,6 +55,8 @@ fn course(url: String, stores: Vec<String>, topology: Topology) -> Course {
         groups: groups(),
         steps: 150,
         pause: Duration::from_millis(number("KEYLOOM_PAUSE").unwrap_or(40)),
+        values_lost: 3,
+        pinned: false,
     }
 }
 

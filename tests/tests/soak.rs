@@ -9,10 +9,12 @@
 //! 2. Keyloom itself is killed at random moments, amid its start too, in windows of which each
 //!    begins with nothing: no acknowledged write may be lost, no event lost, repeated or torn.
 //!
-//! A minute of it is part of every run; `cargo xtask soak` takes an hour, `KEYLOOM_MINUTES` says
-//! another time.
+//! `cargo xtask soak` takes an hour, `KEYLOOM_MINUTES` says another time. [`bare`] is the same load on
+//! an etcd alone.
 
 #![allow(clippy::print_stderr, reason = "a long run says how far it is")]
+
+mod bare;
 
 use std::time::Duration;
 
@@ -61,11 +63,7 @@ impl Plan {
                 living: third,
                 killing: third,
                 steps: 120,
-                manner: Manner {
-                    from: 100,
-                    to: 600,
-                    kills: false,
-                },
+                manner: Manner { from: 100, to: 600 },
                 sample: Duration::from_secs(1),
                 window: Duration::ZERO,
                 is_long: false,
@@ -78,7 +76,6 @@ impl Plan {
             manner: Manner {
                 from: 1_000,
                 to: 5_000,
-                kills: asked("KEYLOOM_KILL_STORES", 0) > 0,
             },
             sample: Duration::from_secs(5),
             window: Duration::from_secs(120),
@@ -135,6 +132,8 @@ async fn rounds(plan: &Plan, ground: &mut Ground, keyloom: &Keyloom, samples: &S
         groups: groups(),
         steps: plan.steps,
         pause: Duration::from_millis(asked("KEYLOOM_PAUSE", 0) as u64),
+        values_lost: 3,
+        pinned: asked("KEYLOOM_PINNED", 0) > 0,
     };
     let begun = Instant::now();
     let (mut run, mut chance) = (Run::begin(course, 951).await, Chance::new(seed(952)));
@@ -188,7 +187,7 @@ async fn kill(plan: &Plan, ground: &mut Ground) {
             match chance.below(4) {
                 0 => drop(ground.reload(&keyloom).await),
                 1 => {
-                    trouble::end(&mut ground.tenant, &mut chance, plan.manner.kills).await;
+                    trouble::kill(&mut ground.tenant, &mut chance).await;
                     stores += 1;
                 }
                 _ => {}

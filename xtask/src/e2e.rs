@@ -104,7 +104,7 @@ pub(crate) fn kubernetes(
 }
 
 /// The long form of the test that everything goes on for long. Its samples are left in a table.
-pub(crate) fn soak(root: &Path, steps: &mut Steps, arguments: &[String]) {
+pub(crate) fn soak(root: &Path, steps: &mut Steps, part: &str, arguments: &[String]) {
     let Some(mut programs) = Programs::stores(root, steps) else {
         return;
     };
@@ -119,7 +119,7 @@ pub(crate) fn soak(root: &Path, steps: &mut Steps, arguments: &[String]) {
         build: "soak: build tests",
         run: "soak: run",
     };
-    let filter = ["soak::".to_owned()];
+    let filter = [format!("soak::{part}")];
     let mut all = vec!["--nocapture".to_owned()];
     all.extend_from_slice(arguments);
     let wanted = Wanted {

@@ -79,8 +79,12 @@ enum Chore {
         arguments: Vec<String>,
     },
     /// Keyloom at full load for as long as KEYLOOM_MINUTES says (60), with reloads, compactions,
-    /// kills and pauses: nothing may break, and nothing may grow
+    /// kills and pauses: nothing may break, and nothing may grow. `soak bare` is etcds alone that are
+    /// killed under the same load
     Soak {
+        /// Which part
+        #[arg(value_parser = ["bare"])]
+        part: Option<String>,
         /// Handed to the test program
         #[arg(last = true)]
         arguments: Vec<String>,
@@ -171,7 +175,10 @@ fn run(chore: Chore) -> Result<()> {
             fuzz::fuzz(&root, &mut steps, minutes, target.as_deref());
         }
         Chore::Matrix => matrix::run(&root, &mut steps),
-        Chore::Soak { arguments } => e2e::soak(&root, &mut steps, &arguments),
+        Chore::Soak { part, arguments } => {
+            let part = part.map_or("nothing_breaks", |_| "bare");
+            e2e::soak(&root, &mut steps, part, &arguments);
+        }
         Chore::Test => {
             check::lint(&root, &mut steps);
             check::test(&root, &mut steps);

@@ -35,6 +35,8 @@ pub async fn run(fault: Fault, victim: Victim, call: Call) {
         writers: 4,
         steps: 20,
         pause: Duration::from_millis(60),
+        values_lost: 3,
+        pinned: false,
     };
     let mut run = Run::begin(course, 961).await;
     let mut row = Row::new(fault, victim, call);

@@ -27,8 +27,8 @@ pub enum Fault {
     Slow,
     /// It does what it is asked, and its answers are lost.
     AnswersLost,
-    /// Its process is ended, and started again.
-    Restarted,
+    /// Its process is killed, and started again.
+    Killed,
 }
 
 impl Fault {
@@ -43,14 +43,14 @@ impl Fault {
                 wire.set(wire::Fault::Delay(from, to));
             }
             Self::Hung => ground.store(victim).pause(),
-            Self::Restarted => ground.store(victim).end().await,
+            Self::Killed => ground.store(victim).kill().await,
         }
     }
 
     pub async fn end(self, ground: &mut Ground, victim: Victim) {
         match self {
             Self::Hung => ground.store(victim).resume(),
-            Self::Restarted => ground.store(victim).restart().await,
+            Self::Killed => ground.store(victim).restart().await,
             _ => ground.wire(victim).set(wire::Fault::None),
         }
     }
@@ -70,7 +70,7 @@ impl fmt::Display for Fault {
             Self::HalfOpen => "half-open: the network swallows everything",
             Self::Slow => "slow: 500 ms more, give or take 200 ms",
             Self::AnswersLost => "answers are lost after the commit",
-            Self::Restarted => "ended and started again",
+            Self::Killed => "killed and started again",
         })
     }
 }

@@ -15,7 +15,7 @@ use keyloom_testkit::{
 use tokio::time::sleep;
 use tonic::Code;
 
-use super::{Course, leases::Leases, pause};
+use super::{Amid, Course, leases::Leases, pause};
 use crate::Client;
 
 /// A pause after a call that found a store away.
@@ -81,6 +81,9 @@ impl Writer {
             }
             name_leases(&mut step, self.leases.one(&mut self.chance));
             sort_by_key(&mut step);
+            if course.amid != Amid::Nothing && !course.pinned {
+                unpin(&mut step);
+            }
             let recording = self.recorder.begin(self.id, step.clone());
             let answer = client.step(&step).await;
             self.generator.learn(&step, &answer);
@@ -109,6 +112,27 @@ fn sort_txn_by_key(txn: &mut TxnRequest) {
         match &mut op.request {
             Some(Request::RequestRange(range)) => range.set_sort_target(SortTarget::Key),
             Some(Request::RequestTxn(txn)) => sort_txn_by_key(txn),
+            _ => {}
+        }
+    }
+}
+
+/// A transaction that writes reads nothing at a revision of the past here. Where it finds that
+/// revision compacted it is refused, and an etcd that is ended before it has saved how far it came
+/// takes it after all when it reads its log again: `reference::a_killed_etcd_3_6_takes_what_it_refused`.
+fn unpin(step: &mut Step) {
+    if !step.only_reads()
+        && let Step::Txn(txn) = step
+    {
+        unpin_txn(txn);
+    }
+}
+
+fn unpin_txn(txn: &mut TxnRequest) {
+    for op in txn.success.iter_mut().chain(&mut txn.failure) {
+        match &mut op.request {
+            Some(Request::RequestRange(range)) => range.revision = 0,
+            Some(Request::RequestTxn(txn)) => unpin_txn(txn),
             _ => {}
         }
     }

@@ -37,7 +37,7 @@ impl fmt::Display for Done {
         } = self;
         write!(
             f,
-            "{reloads} reloads, {kills} ends and {pauses} pauses of stores"
+            "{reloads} reloads, {kills} kills and {pauses} pauses of stores"
         )
     }
 }
@@ -48,8 +48,6 @@ pub struct Manner {
     /// In milliseconds, between one trouble and the next.
     pub from: i64,
     pub to: i64,
-    /// Whether stores are killed; else they are ended in good order (docs/soak.md).
-    pub kills: bool,
 }
 
 /// Makes trouble for as long as clients write: one kind after the other, `before` says how many there
@@ -77,7 +75,7 @@ pub async fn make(
                 done.reloads += 1;
             }
             1 => {
-                end(one_of(ground, chance), chance, manner.kills).await;
+                kill(one_of(ground, chance), chance).await;
                 done.kills += 1;
             }
             _ => {
@@ -96,13 +94,9 @@ fn one_of<'a>(ground: &'a mut Ground, chance: &mut Chance) -> &'a mut Etcd {
     }
 }
 
-/// Ends a store, as a crash would where that is wished, and starts it again.
-pub async fn end(store: &mut Etcd, chance: &mut Chance, kills: bool) {
-    if kills {
-        store.kill().await;
-    } else {
-        store.end().await;
-    }
+/// Ends a store as a crash would, and starts it again.
+pub async fn kill(store: &mut Etcd, chance: &mut Chance) {
+    store.kill().await;
     sleep(millis(chance, 0, 1_500)).await;
     store.restart().await;
 }

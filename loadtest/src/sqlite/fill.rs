@@ -61,7 +61,10 @@ pub(super) async fn write(database: &mut Database, pass: Pass) -> Result<i64> {
     database.start().await?;
     if database.kind.is_kine() {
         database.stop();
-        let revision = by_sql(&database.file(), pass).context("filling kine's table")?;
+        // Minutes: meanwhile connections to the others must answer pings.
+        let file = database.file();
+        let filled = tokio::task::spawn_blocking(move || by_sql(&file, pass)).await;
+        let revision = filled?.context("filling kine's table")?;
         database.start().await?;
         return Ok(revision);
     }

@@ -136,7 +136,9 @@ impl Blocks {
         {
             self.moves_after = forgotten.place;
         }
-        self.moves.push_back(step);
+        // A part of a request would keep all of it, and others that came in the same buffer.
+        let key = Bytes::copy_from_slice(&step.key);
+        self.moves.push_back(Move { key, ..step });
     }
 
     /// How many more keys a range has after `to` than after `from`, as far as is remembered.
@@ -434,4 +436,30 @@ fn difference<S: Session>(session: &mut S, keys: &KeyRange, from: Place, to: Pla
         true
     })?;
     Ok(difference)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_remembered_keeps_no_request() {
+        let census = Census::default();
+        let request = Bytes::from(vec![b'k'; 8 * 1024]);
+        let marks = Marks {
+            revision: 2,
+            next_place: Place(2),
+            compacted: -1,
+            swept: Place(0),
+        };
+        let came = Move {
+            place: Place(1),
+            key: request.slice(..10),
+            difference: 1,
+        };
+        census.follow(&marks, Vec::new(), std::iter::once(came));
+        let remembered = census.state.read().moves[0].key.clone();
+        assert_eq!(remembered, request.slice(..10));
+        assert!(request.is_unique(), "somebody has the request still");
+    }
 }

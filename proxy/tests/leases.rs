@@ -27,7 +27,7 @@ use keyloom_testkit::{
 };
 use lease_calls::*;
 use prost::Message;
-use support::{Keyloom, THREE, get, stores};
+use support::{Keyloom, THREE, get, list, stores};
 use tokio::time::Instant;
 use tonic::Code;
 
@@ -302,6 +302,18 @@ async fn a_revoke_that_a_dead_store_failed_can_be_repeated() {
         revoke(&keyloom, LEASE).await.unwrap();
         assert_eq!(all_keys(&keyloom).await, [""; 0], "{fault:?}");
     }
+}
+
+/// What the first attempt did on a store is learnt from nobody but the second.
+#[tokio::test(start_paused = true)]
+async fn a_repeated_revoke_is_not_denied_by_a_list_after_it() {
+    let (keyloom, stores) = used().await;
+    stores[2].hold_watches(true);
+    stores[2].inject_on(Rpc::LeaseRevoke, 1, Fault::LostAfterApply);
+    revoke(&keyloom, LEASE).await.unwrap_err();
+    revoke(&keyloom, LEASE).await.unwrap();
+    let listed = keyloom.range(list("/registry/")).await.unwrap();
+    assert_eq!(listed.kvs, []);
 }
 
 #[tokio::test(start_paused = true)]

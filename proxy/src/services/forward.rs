@@ -129,7 +129,7 @@ impl<'a> Request<'a> {
 
     /// Gives a place to everything that the store has now. An error says what it found and not at
     /// which revision: without this, a list that is asked for after it could show an earlier state.
-    async fn place_present(self, member: &Member) -> Result<(), Failure> {
+    pub(super) async fn place_present(self, member: &Member) -> Result<(), Failure> {
         let nothing = RangeRequest {
             key: Bytes::from_static(b"\0"),
             count_only: true,

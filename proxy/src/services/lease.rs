@@ -107,6 +107,9 @@ impl<'a> Request<'a> {
             return Err(placed.err().unwrap_or(EtcdError::LeaseNotFound.into()));
         }
         leases.memory.forget(request.id);
+        if placed.is_err() {
+            self.place_present(member).await?;
+        }
         let Placed { settled, answer } = placed?;
         self.outward(member, settled, Message::LeaseRevokeResponse, &answer)
     }
@@ -120,7 +123,8 @@ impl<'a> Request<'a> {
             .await
         {
             Ok(_) => {}
-            Err(error) if is_not_found(&error) => {}
+            // An attempt before may have ended it, of which nothing was heard.
+            Err(error) if is_not_found(&error) => self.place_present(member).await?,
             Err(error) => return Err(error),
         }
         memory.set(id, member.slot, Held::No);

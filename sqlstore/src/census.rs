@@ -130,7 +130,7 @@ impl Blocks {
         }
     }
 
-    fn remember(&mut self, step: Move) {
+    fn remember(&mut self, step: &Move) {
         if self.moves.len() == REMEMBERED
             && let Some(forgotten) = self.moves.pop_front()
         {
@@ -138,7 +138,7 @@ impl Blocks {
         }
         // A part of a request would keep all of it, and others that came in the same buffer.
         let key = Bytes::copy_from_slice(&step.key);
-        self.moves.push_back(Move { key, ..step });
+        self.moves.push_back(Move { key, ..*step });
     }
 
     /// How many more keys a range has after `to` than after `from`, as far as is remembered.
@@ -243,7 +243,7 @@ impl Census {
             state.set(from, count);
         }
         for step in moves {
-            state.remember(step);
+            state.remember(&step);
         }
         state.place = Place(marks.next_place.0 - 1);
         state.revision = marks.revision;

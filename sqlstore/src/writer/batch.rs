@@ -116,8 +116,7 @@ fn delta(change: &Changed) -> Delta {
         (Some(before), true) => (-1, -key - before.size),
     };
     Delta {
-        // The counts may keep it: not a part of a request, which would stay with it.
-        key: Bytes::copy_from_slice(&change.kv.key),
+        key: change.kv.key.clone(),
         objects,
         bytes,
     }

@@ -1,8 +1,9 @@
 //! Many seeds, each in a process of its own, as many at a time as there are processors.
 
-use std::{collections::BTreeMap, process::Stdio, time::Duration};
+use std::{collections::BTreeMap, process::Stdio, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
+use tempfile::TempDir;
 use tokio::{process::Command, task::JoinSet, time::Instant};
 
 /// How long a seed may take by the machine's clock; most take a twentieth of a second.
@@ -45,7 +46,8 @@ pub(crate) struct Fleet {
 }
 
 impl Fleet {
-    /// Runs seeds until there are no more, time is over, or `look` has seen enough.
+    /// Runs seeds until there are no more, time is over, or `look` has seen enough: those that run
+    /// then are ended, because one that hangs would be waited for until [`PATIENCE`] is over.
     pub(crate) async fn run(
         &self,
         seeds: impl IntoIterator<Item = u64>,
@@ -53,19 +55,19 @@ impl Fleet {
     ) -> Result<()> {
         let mut seeds = seeds.into_iter();
         let mut running = JoinSet::new();
-        let mut enough = false;
+        // What a process that is ended leaves behind goes with it.
+        let place = Arc::new(tempfile::tempdir().context("making a folder for the runs")?);
         loop {
-            while !enough && running.len() < self.jobs && self.is_time_left() {
+            while running.len() < self.jobs && self.is_time_left() {
                 let Some(seed) = seeds.next() else { break };
-                running.spawn(one(seed, self.planted.clone()));
+                running.spawn(one(seed, self.planted.clone(), Arc::clone(&place)));
             }
-            match running.join_next().await {
-                None => return Ok(()),
-                Some(said) => {
-                    let said = said??;
-                    // Those that run already are waited for.
-                    enough = enough || !look(said);
-                }
+            let Some(said) = running.join_next().await else {
+                return Ok(());
+            };
+            if !look(said??) {
+                running.shutdown().await;
+                return Ok(());
             }
         }
     }
@@ -75,13 +77,14 @@ impl Fleet {
     }
 }
 
-async fn one(seed: u64, planted: Option<String>) -> Result<Said> {
+async fn one(seed: u64, planted: Option<String>, place: Arc<TempDir>) -> Result<Said> {
     let program = std::env::current_exe().context("this program's file")?;
     let mut command = Command::new(program);
     command.arg("one").arg(seed.to_string());
     if let Some(planted) = &planted {
         command.args(["--planted", planted]);
     }
+    command.env("TMPDIR", place.path());
     command.stdin(Stdio::null()).stderr(Stdio::piped());
     command.kill_on_drop(true);
     let Ok(output) = tokio::time::timeout(PATIENCE, command.output()).await else {

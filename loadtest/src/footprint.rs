@@ -14,7 +14,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
-use keyloom_etcd_api::{Rpc, etcdserverpb::WatchResponse};
+use keyloom_etcd_api::etcdserverpb::WatchResponse;
 use prost::Message as _;
 use tempfile::TempDir;
 use tokio::{
@@ -27,13 +27,14 @@ use crate::{
     cli::{Output, block_on},
     compare::topology_of,
     connection::{Connection, Streams},
-    keyspace::{Resource, end_of},
+    keyspace::Resource,
     process::Process,
     report::{Table, figure},
-    request::{Request, watch},
+    request::Request,
     run::Outcome,
     server::{Server, answers, etcd, free_address},
     stats::{Figures, median_of},
+    workload::delivery,
 };
 
 /// How it is measured.
@@ -213,7 +214,7 @@ impl Footprint {
         let connected = settled(process).await?;
         let mut streams = Vec::new();
         for (_, connection) in (0..self.watchers).zip(idle.iter().cycle()) {
-            streams.push(open(connection).await?);
+            streams.push(delivery::open(connection, Resource::Watched, 0).await?);
         }
         let watching = settled(process).await?;
         let at_stores = stores.watchers().await?;
@@ -295,17 +296,4 @@ impl Footprint {
 async fn settled(process: &Process) -> Result<u64> {
     sleep(SETTLES).await;
     Ok(process.usage()?.rss_bytes)
-}
-
-async fn open(connection: &Connection) -> Result<Streams> {
-    let prefix = Resource::Watched.prefix();
-    let create = watch(prefix.clone().into(), end_of(&prefix), 0);
-    let mut stream = connection.stream(Rpc::Watch, create).await?;
-    let created = WatchResponse::decode(stream.next().await?)?;
-    ensure!(
-        created.created && !created.canceled,
-        "not created: {}",
-        created.cancel_reason
-    );
-    Ok(stream)
 }

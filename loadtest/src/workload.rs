@@ -12,7 +12,7 @@ mod list;
 mod lease;
 mod event;
 mod mix;
-mod delivery;
+pub(crate) mod delivery;
 mod watch;
 mod cluster;
 mod watch_delay;

@@ -129,7 +129,7 @@ pub(super) async fn revision(connection: &Connection) -> Result<i64> {
 ///
 /// # Errors
 /// Where it is not created.
-pub(super) async fn open(
+pub(crate) async fn open(
     connection: &Connection,
     resource: Resource,
     start: i64,

@@ -230,15 +230,21 @@ async fn amid_a_change(
     (last, change)
 }
 
+/// Routes as they are before a change, and a watch of all pods.
+async fn watched_pods(stage: &Stage) -> (Arc<Keyloom>, Watching) {
+    let keyloom = Arc::new(stage.start(&topology(BEFORE)).await);
+    let mut watching = Watching::open(&keyloom).await;
+    watching.watch("/registry/pods/", 0);
+    assert!(watching.next(SOON).await.unwrap().created);
+    (keyloom, watching)
+}
+
 /// Somebody else writes a key that moves, after it was looked for: who was shown it would never be
 /// told that it is gone.
 #[tokio::test(start_paused = true)]
 async fn a_key_that_comes_amid_the_change_is_not_hidden() {
     let stage = Stage::new();
-    let keyloom = Arc::new(stage.start(&topology(BEFORE)).await);
-    let mut watching = Watching::open(&keyloom).await;
-    watching.watch("/registry/pods/", 0);
-    assert!(watching.next(SOON).await.unwrap().created);
+    let (keyloom, mut watching) = watched_pods(&stage).await;
     let (gate, change) = amid_a_change(&stage, &keyloom).await;
     stage
         .model("default")
@@ -266,10 +272,7 @@ async fn a_key_that_comes_amid_the_change_is_not_hidden() {
 #[tokio::test(start_paused = true)]
 async fn a_key_that_comes_and_goes_amid_the_change_is_told_and_forgotten() {
     let stage = Stage::new();
-    let keyloom = Arc::new(stage.start(&topology(BEFORE)).await);
-    let mut watching = Watching::open(&keyloom).await;
-    watching.watch("/registry/pods/", 0);
-    assert!(watching.next(SOON).await.unwrap().created);
+    let (keyloom, mut watching) = watched_pods(&stage).await;
     let (gate, change) = amid_a_change(&stage, &keyloom).await;
     for step in [
         put("/registry/pods/x/amid", "1"),

@@ -29,7 +29,7 @@ fn topology() -> Topology {
 }
 
 /// Few keys, so that clients meet.
-fn groups() -> Vec<Group> {
+pub(crate) fn groups() -> Vec<Group> {
     vec![
         Group::new("/registry/pods/default/", &["web-1", "web-2", "web-3"]),
         Group::new("/registry/pods/tenant-a/", &["web-1", "web-2"]),

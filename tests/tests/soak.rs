@@ -18,7 +18,7 @@ mod bare;
 
 use std::time::Duration;
 
-use keyloom_testkit::program::{Chance, Group};
+use keyloom_testkit::program::Chance;
 use keyloom_tests::{
     Keyloom,
     duel::seed,
@@ -84,17 +84,6 @@ impl Plan {
     }
 }
 
-/// Few keys, so that clients meet.
-fn groups() -> Vec<Group> {
-    vec![
-        Group::new("/registry/pods/default/", &["web-1", "web-2", "web-3"]),
-        Group::new("/registry/pods/tenant-a/", &["web-1", "web-2"]),
-        Group::new("/registry/secrets/tenant-a/", &["token", "tls"]),
-        Group::new("/registry/secrets/default/", &["token", "tls", "b"]),
-        Group::new("compact_rev_key", &[""]),
-    ]
-}
-
 #[tokio::test]
 async fn nothing_breaks_and_nothing_grows() {
     let plan = Plan::asked();
@@ -129,7 +118,7 @@ async fn rounds(plan: &Plan, ground: &mut Ground, keyloom: &Keyloom, samples: &S
         topology: trial::topology(),
         amid: Amid::TroubleWhileWriting,
         writers: WRITERS,
-        groups: groups(),
+        groups: crate::robustness::groups(),
         steps: plan.steps,
         pause: Duration::from_millis(asked("KEYLOOM_PAUSE", 0) as u64),
         values_lost: 3,

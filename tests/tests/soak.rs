@@ -36,6 +36,8 @@ use keyloom_tests::{
 };
 use tokio::time::{Instant, sleep};
 
+use crate::robustness::groups;
+
 /// Revisions of each store that are kept in memory: few, so that this is full soon and watches are
 /// caught up from stores as well.
 const HISTORY: &str = "20000";
@@ -118,7 +120,7 @@ async fn rounds(plan: &Plan, ground: &mut Ground, keyloom: &Keyloom, samples: &S
         topology: trial::topology(),
         amid: Amid::TroubleWhileWriting,
         writers: WRITERS,
-        groups: crate::robustness::groups(),
+        groups: groups(),
         steps: plan.steps,
         pause: Duration::from_millis(asked("KEYLOOM_PAUSE", 0) as u64),
         values_lost: 3,

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::{
     codegen,
-    process::{cargo, run},
+    process::{cargo, output, run},
     steps::Steps,
     tidy,
 };
@@ -15,6 +15,12 @@ pub(crate) fn lint(root: &Path, steps: &mut Steps) {
     });
     steps.run("tidy", || tidy::check(root));
     steps.run("codegen", || codegen::check(root));
+    // Nothing else here builds that workspace, which would find its lock file out of date only then.
+    steps.run("fuzz/guided: lock file", || {
+        let manifest = root.join("fuzz/guided/Cargo.toml");
+        let mut metadata = cargo(root, &["metadata", "--locked", "--format-version=1"]);
+        output(metadata.arg("--manifest-path").arg(manifest)).map(drop)
+    });
     // Warnings are denied here and not in RUSTFLAGS, which would build every dependency again.
     let clippy = [
         "clippy",

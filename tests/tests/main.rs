@@ -16,7 +16,7 @@
 //! | [`pages`] | do the commands of the documentation do what it says? |
 //! | [`failing_stores`], [`failing_keyloom`] | what is left when a part dies? |
 //! | [`robustness`] | everything at once, for as long as wished |
-//! | `soak` (feature `long`) | and does anything grow, or break, in an hour? |
+//! | [`soak`] | and does anything grow, or break, in an hour? |
 //! | [`kills`], [`pauses`], [`hand_over`] | do clients notice when a Keyloom ends, stops or follows another? |
 
 #![allow(
@@ -55,7 +55,6 @@ mod failing_stores;
 mod failing_keyloom;
 
 mod robustness;
-#[cfg(feature = "long")]
 mod soak;
 mod kills;
 mod pauses;

@@ -59,9 +59,10 @@ impl Trouble<'_> {
         self.recorder.now()
     }
 
-    /// From that time on everything up to the revision may be answered with `compacted`.
-    pub fn forgets(&self, since: u64, revision: i64) {
-        self.forgets.borrow_mut().push((since, revision));
+    /// From that time on a watch of a range that the change moved begins above the change's revision:
+    /// everything up to it may be answered with `compacted`.
+    pub fn forgets(&self, since: u64, change: i64) {
+        self.forgets.borrow_mut().push((since, change + 1));
     }
 
     /// Until the time is over, or the clients write no more.

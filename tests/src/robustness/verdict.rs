@@ -75,9 +75,7 @@ impl Round<'_> {
         facts.headers_are_bookmarks = self.headers_are_bookmarks;
         counts.compactions += facts.compactions.len() as u64;
         facts.compactions.push((0, self.forgotten));
-        // A watch of a range that a change moved begins above the change.
-        let forgets = self.forgets.iter().map(|(since, at)| (*since, at + 1));
-        facts.compactions.extend(forgets);
+        facts.compactions.extend(&self.forgets);
         facts.values_may_be_lost = true;
         facts.replay.extend_to(after.revision);
         check_all_watches(&watchers, &facts);

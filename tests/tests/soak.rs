@@ -9,7 +9,7 @@
 //! 2. Keyloom itself is killed at random moments, amid its start too, in windows of which each
 //!    begins with nothing: no acknowledged write may be lost, no event lost, repeated or torn.
 //!
-//! `cargo xtask soak` takes an hour, `KEYLOOM_MINUTES` says another time; without it, as in continuous
+//! `cargo xtask soak` takes an hour, `--minutes` says another time; without it, as in continuous
 //! integration, both parts end as soon as everything happened. `bare` (feature `long`) is the same load
 //! on an etcd alone.
 

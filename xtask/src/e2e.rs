@@ -5,7 +5,7 @@
 //! missing one is a failure here, never a skipped test.
 
 use std::{
-    env, fs,
+    fs,
     path::{Path, PathBuf},
 };
 
@@ -103,14 +103,26 @@ pub(crate) fn kubernetes(
     programs.test(root, steps, &target, wanted)
 }
 
+/// Which part of the soak, and for how many minutes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Soak {
+    part: &'static str,
+    minutes: u64,
+}
+
+impl Soak {
+    pub(crate) fn of(part: &'static str, minutes: u64) -> Self {
+        Self { part, minutes }
+    }
+}
+
 /// The long form of the test that everything goes on for long. Its samples are left in a table.
-pub(crate) fn soak(root: &Path, steps: &mut Steps, part: &str, arguments: &[String]) {
+pub(crate) fn soak(root: &Path, steps: &mut Steps, soak: Soak, arguments: &[String]) {
     let Some(mut programs) = Programs::stores(root, steps) else {
         return;
     };
-    if env::var_os("KEYLOOM_MINUTES").is_none() {
-        programs.0.push(("KEYLOOM_MINUTES", "60".into()));
-    }
+    let minutes = soak.minutes.to_string();
+    programs.0.push(("KEYLOOM_MINUTES", minutes.into()));
     let samples = root.join("target/soak.tsv");
     programs.0.push(("KEYLOOM_SAMPLES", samples));
     let target = Target {
@@ -119,7 +131,7 @@ pub(crate) fn soak(root: &Path, steps: &mut Steps, part: &str, arguments: &[Stri
         build: "soak: build tests",
         run: "soak: run",
     };
-    let filter = [format!("soak::{part}")];
+    let filter = [format!("soak::{}", soak.part)];
     let mut all = vec!["--nocapture".to_owned()];
     all.extend_from_slice(arguments);
     let wanted = Wanted {

@@ -14,7 +14,10 @@ use std::{
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
-use crate::{e2e::Wanted, steps::Steps};
+use crate::{
+    e2e::{Soak, Wanted},
+    steps::Steps,
+};
 
 mod check;
 mod e2e;
@@ -22,6 +25,7 @@ mod matrix;
 mod bench;
 mod routing;
 mod simulate;
+mod prove;
 mod demo;
 mod steps;
 
@@ -78,10 +82,12 @@ enum Chore {
         #[arg(last = true)]
         arguments: Vec<String>,
     },
-    /// Keyloom at full load for as long as KEYLOOM_MINUTES says (60), with reloads, compactions,
-    /// kills and pauses: nothing may break, and nothing may grow. `soak bare` is etcds alone that are
-    /// killed under the same load
+    /// Keyloom at full load, with reloads, compactions, kills and pauses: nothing may break, and
+    /// nothing may grow. `soak bare` is etcds alone that are killed under the same load
     Soak {
+        /// For all of it
+        #[arg(long, env = "KEYLOOM_MINUTES", default_value_t = 60)]
+        minutes: u64,
         /// Which part
         #[arg(value_parser = ["bare"])]
         part: Option<String>,
@@ -120,6 +126,16 @@ enum Chore {
         /// Handed to the program: `many --seeds N --from S --minutes M`, `one SEED --trace`, `planted`
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
+    },
+    /// The long form of what `test` does shortly to find a counterexample: the model, planted bugs,
+    /// seeds of the simulation, the fault matrix, libFuzzer and the soak. Wants a C++ compiler
+    Prove {
+        /// For all of it, without building: half of it is the soak's
+        #[arg(long, default_value_t = 120)]
+        minutes: u64,
+        /// The simulation's first seed: others than the time before
+        #[arg(long, default_value_t = 1_000_000)]
+        from: u64,
     },
     /// Everything: check, the tests that need no server, e2e
     Test,
@@ -175,10 +191,15 @@ fn run(chore: Chore) -> Result<()> {
             fuzz::fuzz(&root, &mut steps, minutes, target.as_deref());
         }
         Chore::Matrix => matrix::run(&root, &mut steps),
-        Chore::Soak { part, arguments } => {
+        Chore::Soak {
+            minutes,
+            part,
+            arguments,
+        } => {
             let part = part.map_or("nothing_breaks", |_| "bare");
-            e2e::soak(&root, &mut steps, part, &arguments);
+            e2e::soak(&root, &mut steps, Soak::of(part, minutes), &arguments);
         }
+        Chore::Prove { minutes, from } => prove::prove(&root, &mut steps, minutes, from),
         Chore::Test => {
             check::lint(&root, &mut steps);
             check::test(&root, &mut steps);

@@ -93,6 +93,8 @@ fn log_to_stderr(arguments: &Arguments) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&arguments.log)?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        // It would be told on standard error too, by a macro that panics where that cannot be written.
+        .log_internal_errors(false)
         .with_writer(io::stderr);
     match arguments.log_format {
         LogFormat::Text => builder.with_ansi(false).init(),

@@ -147,6 +147,19 @@ pub fn rewrite(
     rewrite::rewrite(schema::of(message), encoded, with)
 }
 
+/// As [`rewrite`], for a message that nobody needs as it was: a long one that was put together from its
+/// pieces is mostly not copied again.
+///
+/// # Errors
+/// Where `encoded` is not a message of this kind.
+pub fn rewrite_owned(
+    message: Message,
+    encoded: Bytes,
+    with: &mut impl Rewrite,
+) -> Result<Bytes, WireError> {
+    rewrite::rewrite_owned(schema::of(message), encoded, with)
+}
+
 /// Rewrites the header of a response, and nothing else of it: for those whose every other field stays
 /// as it is. What follows the header is not read, so it does not matter in how many pieces it comes.
 ///

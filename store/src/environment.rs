@@ -9,9 +9,11 @@ use futures_util::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 mod chance;
+mod gathered;
 mod network;
 
 pub use chance::{OsRandom, SeededRandom};
+pub use gathered::Gathered;
 pub use network::TokioDial;
 
 /// A byte stream to or from a peer.

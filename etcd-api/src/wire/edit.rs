@@ -141,6 +141,24 @@ impl Edits {
         self.list.push(UNCHANGED);
     }
 
+    /// As [`Self::apply`]. Revisions that are as wide as those before them take their places where
+    /// they stand: a long list is then not copied.
+    pub(super) fn apply_to(&self, encoded: Bytes) -> Result<Bytes, WireError> {
+        if !self.list.iter().all(|edit| growth_of(*edit) == 0) {
+            return self.apply(&encoded);
+        }
+        let mut own = match encoded.try_into_mut() {
+            Ok(own) => own,
+            Err(shared) => return self.apply(&shared),
+        };
+        for edit in self.list.iter().filter(|edit| edit.at != UNCHANGED.at) {
+            let place = own.get_mut(edit.at..edit.at + usize::from(edit.old));
+            // None has a tag: a field that was absent makes the message longer.
+            encode_varint(edit.value, &mut place.ok_or(WireError::Malformed)?);
+        }
+        Ok(own.freeze())
+    }
+
     pub(super) fn apply(&self, encoded: &Bytes) -> Result<Bytes, WireError> {
         if self.list.len() == 0 {
             return Ok(encoded.clone());
@@ -224,6 +242,10 @@ const UNCHANGED: Edit = Edit {
     value: 0,
 };
 
+/// By how many bytes an edit makes the message longer; 0 for [`UNCHANGED`].
 fn growth_of(edit: Edit) -> isize {
+    if edit.at == UNCHANGED.at {
+        return 0;
+    }
     edit.new_len() as isize - isize::from(edit.old)
 }

@@ -32,6 +32,20 @@ pub(super) fn edits(
     Ok(walk.edits)
 }
 
+/// As [`rewrite`], in the message's own buffer where nobody else has it.
+pub(super) fn rewrite_owned(
+    schema: &'static Schema,
+    encoded: Bytes,
+    with: &mut impl Rewrite,
+) -> Result<Bytes, WireError> {
+    let mut walk = Walk {
+        with,
+        edits: Edits::default(),
+    };
+    walk.message(schema, Reader::new(&encoded), None)?;
+    walk.edits.apply_to(encoded)
+}
+
 /// The header of a response is its first field: the beginning of `encoded` up to its end with the
 /// header replaced, and what follows it. `None` where the header is not all there.
 pub(super) fn rewrite_head(

@@ -121,6 +121,47 @@ fn lengths_follow_what_they_enclose() {
     );
 }
 
+/// Adds to every revision, which mostly keeps its width.
+struct Plus(i64);
+
+impl Rewrite for Plus {
+    fn header(&mut self, header: Header) -> Header {
+        Header {
+            revision: header.revision + self.0,
+            ..header
+        }
+    }
+
+    fn revision(&mut self, _: Place, revision: i64) -> i64 {
+        revision + self.0
+    }
+}
+
+#[test]
+fn what_keeps_its_width_is_rewritten_where_it_stands() {
+    let list = |plus: i64| RangeResponse {
+        header: header(100 + plus),
+        kvs: (1..50).map(|revision| kv(revision + plus)).collect(),
+        more: false,
+        count: 49,
+    };
+    for (plus, stays) in [(5, true), (1000, false)] {
+        let encoded = encode(&list(0));
+        let at = encoded.as_ptr();
+        let rewritten = rewrite_owned(Message::RangeResponse, encoded, &mut Plus(plus)).unwrap();
+        assert_eq!(rewritten.as_ptr() == at, stays, "plus {plus}");
+        assert_eq!(RangeResponse::decode(rewritten).unwrap(), list(plus));
+    }
+    let shared = encode(&list(0));
+    let kept = shared.clone();
+    rewrite_owned(Message::RangeResponse, shared, &mut Plus(5)).unwrap();
+    assert_eq!(
+        RangeResponse::decode(kept).unwrap(),
+        list(0),
+        "another's bytes changed"
+    );
+}
+
 #[test]
 fn what_does_not_change_is_not_copied() {
     let encoded = encode(&PutRequest::default());

@@ -12,7 +12,7 @@ use hyper_util::{
     server::conn::auto::Builder,
     service::TowerToHyperService,
 };
-use keyloom_store::environment::Connection;
+use keyloom_store::environment::{Connection, Gathered};
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::{sync::Semaphore, time::timeout};
 use tokio_rustls::TlsAcceptor;
@@ -144,7 +144,7 @@ async fn answer(
         .timer(TokioTimer::new())
         .header_read_timeout(limits.handshake);
     let service = TowerToHyperService::new(stack);
-    let served = builder.serve_connection(TokioIo::new(connection), service);
+    let served = builder.serve_connection(TokioIo::new(Gathered::new(connection)), service);
     let mut served = std::pin::pin!(served);
     let result = tokio::select! {
         result = served.as_mut() => result,

@@ -85,7 +85,7 @@ impl Services {
         let answer = match answers {
             // Headers within.
             Message::TxnResponse => {
-                wire::rewrite(answers, &answer.into_bytes(), &mut native).map(Pieces::from)
+                wire::rewrite_owned(answers, answer.into_bytes(), &mut native).map(Pieces::from)
             }
             _ => wire::rewrite_header(answer, &mut native),
         };
@@ -124,7 +124,7 @@ impl<'a> Request<'a> {
         if manner.reads {
             self.holds_at(settled.unified)?;
         }
-        self.outward(member, settled, answers, &answer)
+        self.outward(member, settled, answers, answer)
     }
 
     /// Gives a place to everything that the store has now. An error says what it found and not at
@@ -188,11 +188,11 @@ impl<'a> Request<'a> {
         member: &Member,
         settled: Settled,
         kind: Message,
-        answer: &Bytes,
+        answer: Bytes,
     ) -> Result<Bytes, Failure> {
         let mut outward = Outward::answer(self.order, &self.services.identity, settled);
-        let answer =
-            wire::rewrite(kind, answer, &mut outward).map_err(|error| unreadable(member, error))?;
+        let answer = wire::rewrite_owned(kind, answer, &mut outward)
+            .map_err(|error| unreadable(member, error))?;
         known_revisions(member, &outward)?;
         Ok(answer)
     }

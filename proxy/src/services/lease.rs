@@ -82,7 +82,7 @@ impl<'a> Request<'a> {
             member,
             placed.settled,
             Message::LeaseGrantResponse,
-            &placed.answer,
+            placed.answer,
         )
     }
 
@@ -111,7 +111,7 @@ impl<'a> Request<'a> {
             self.place_present(member).await?;
         }
         let Placed { settled, answer } = placed?;
-        self.outward(member, settled, Message::LeaseRevokeResponse, &answer)
+        self.outward(member, settled, Message::LeaseRevokeResponse, answer)
     }
 
     /// Ends a lease on a store other than the default, where it need not be.
@@ -136,7 +136,7 @@ impl<'a> Request<'a> {
         let member = self.default_store()?;
         let Placed { settled, answer } =
             self.place(member, local(Rpc::LeaseLeases), message).await?;
-        self.outward(member, settled, Message::LeaseLeasesResponse, &answer)
+        self.outward(member, settled, Message::LeaseLeasesResponse, answer)
     }
 
     fn default_store(self) -> Result<&'a Member, Failure> {

@@ -68,7 +68,7 @@ impl Services {
         Ok(answers
             .map(move |answer| {
                 let answer = answer.map_err(|error| failed(&member.name, error))?;
-                wire::rewrite(kind, &answer, &mut Native(&identity)).map_err(|error| {
+                wire::rewrite_owned(kind, answer, &mut Native(&identity)).map_err(|error| {
                     Failure::Nonsense {
                         store: member.name.clone(),
                         what: error.to_string(),

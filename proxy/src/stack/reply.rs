@@ -8,13 +8,16 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream::BoxStream};
-use http::{HeaderMap, HeaderValue, Response, header::CONTENT_TYPE};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, header::CONTENT_TYPE};
 use hyper::body::Frame;
 use keyloom_etcd_api::framing::Pieces;
 use tonic::{Status, body::Body};
 
 /// What is copied of a message to put it behind its prefix: with it, a frame of HTTP/2.
 const FIRST_FRAME: usize = (16 << 10) - 5;
+
+/// Known beforehand: by its text, it would be copied for every answer.
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// The messages of a streaming call. An error is the last item.
 pub(super) type Messages = BoxStream<'static, Result<Bytes, Status>>;
@@ -103,7 +106,7 @@ impl hyper::body::Body for Reply {
 
 fn well() -> HeaderMap {
     let mut trailers = HeaderMap::with_capacity(1);
-    trailers.insert("grpc-status", HeaderValue::from_static("0"));
+    trailers.insert(GRPC_STATUS, HeaderValue::from_static("0"));
     trailers
 }
 
@@ -111,7 +114,7 @@ fn failed(status: &Status) -> HeaderMap {
     let mut trailers = HeaderMap::new();
     // Fails for metadata that is no header, of which there is none.
     if status.add_header(&mut trailers).is_err() {
-        trailers.insert("grpc-status", HeaderValue::from_static("13"));
+        trailers.insert(GRPC_STATUS, HeaderValue::from_static("13"));
     }
     trailers
 }

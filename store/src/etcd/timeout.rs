@@ -1,6 +1,6 @@
 //! The `grpc-timeout` header: at most eight digits and a unit.
 
-use std::{fmt::Write as _, time::Duration};
+use std::{io::Write as _, time::Duration};
 
 use http::HeaderValue;
 
@@ -26,9 +26,11 @@ pub(super) fn header(left: Duration) -> Option<HeaderValue> {
         // Three years: no limit.
         return None;
     }
-    let mut text = String::with_capacity(9);
-    write!(text, "{number}{unit}").ok()?;
-    HeaderValue::try_from(text).ok()
+    let mut room = [0; 9];
+    let mut rest = &mut room[..];
+    write!(rest, "{number}{unit}").ok()?;
+    let left = rest.len();
+    HeaderValue::from_bytes(room.get(..room.len() - left)?).ok()
 }
 
 #[cfg(test)]

@@ -11,7 +11,8 @@ use super::{
     typed::{Typed, encodable, header_of},
     wire::{
         Header, Message, Place, RangeAnswer, RawKv, Rewrite, TxnOutcome, WireError, deleted,
-        encode_range_answer, peek_header, range_responses_of_txn, rewrite, txn_outcome,
+        encode_range_answer, peek_header, range_responses_of_txn, rewrite, rewrite_owned,
+        txn_outcome,
     },
 };
 
@@ -149,6 +150,8 @@ fn check_as<T: Typed>(kind: Message, name: &str, encoded: &Bytes, mut mapping: M
         assert_eq!(rewritten.as_ptr(), encoded.as_ptr(), "copied for nothing");
         assert_eq!(rewritten, encoded);
     }
+    let own = Bytes::copy_from_slice(encoded);
+    assert_eq!(rewrite_owned(kind, own, &mut mapping), rewritten);
     let Ok(mut decoded) = T::decode(&encoded[..]) else {
         // Less is looked at here than prost looks at, so this may well have passed.
         return came(rewritten);

@@ -45,7 +45,7 @@ impl Request<'_> {
         if answer.ttl < 0 {
             self.services.leases.memory.forget(request.id);
             let Placed { settled, answer } = placed;
-            return self.outward(default, settled, Message::LeaseTimeToLiveResponse, &answer);
+            return self.outward(default, settled, Message::LeaseTimeToLiveResponse, answer);
         }
         let mut at = placed.settled.unified;
         self.keep_routed(default, &mut answer.keys);

@@ -11,10 +11,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 mod chance;
 mod gathered;
 mod network;
+mod paced;
 
 pub use chance::{OsRandom, SeededRandom};
 pub use gathered::Gathered;
 pub use network::TokioDial;
+pub use paced::Paced;
 
 /// A byte stream to or from a peer.
 pub trait Connection: AsyncRead + AsyncWrite + Send + Unpin + 'static {}

@@ -2,13 +2,18 @@
 
 use std::{convert::Infallible, sync::Arc};
 
+use bytes::Bytes;
 use futures_util::StreamExt as _;
-use keyloom_hub::{Feed, Step};
+use keyloom_hub::{Feed, Group, Step};
 use keyloom_ledger::{StoreRev, StoreSlot};
+use keyloom_store::CallError;
 use tokio::time::sleep;
 use tracing::{debug, warn};
 
 use super::{FeedEnd, Feeds, Followed, PAUSE};
+
+/// So many answers of a store's watch go to the hub together, where they are there already.
+const AT_ONCE: usize = 64;
 
 pub(super) async fn follow(feeds: Arc<Feeds>, slot: StoreSlot) {
     let stop = feeds.stop.clone();
@@ -71,36 +76,95 @@ async fn read(feeds: &Arc<Feeds>, followed: &Followed) -> Result<Infallible, Fee
     let member = &followed.member;
     let delivered = feeds.with(|hub, _| hub.delivered(member.slot)).flatten();
     let mut feed = Feed::after(delivered.unwrap_or(StoreRev::FIRST));
-    let mut answers = feeds.open(member, &feed).await?;
+    let answers = feeds.open(member, &feed).await?;
     // It is let in: where it was away while the order was lost, its place is known by now.
     if feeds.with(|hub, order| hub.returned(member.slot, order)) == Some(true) {
         return Err(FeedEnd::Ended("back above a new floor".to_owned()));
     }
-    while let Some(answer) = answers.next().await {
-        let taken = feed.take(&answer?)?;
-        feeds.recognise(member, taken.header.cluster_id)?;
-        match taken.step {
-            Step::Groups(groups) => {
-                let Some(last) = groups.last() else { continue };
-                let last = last.revision;
-                feeds.settle_delivered(member.slot, last).await?;
-                let taken = feeds.with(|hub, order| hub.take(member.slot, groups, order));
-                taken.transpose()?;
-                feeds.late.look(feeds, member);
-                if followed.until.is_some_and(|until| last >= until) {
-                    return Err(FeedEnd::Ended("the store has left the topology".to_owned()));
-                }
-            }
-            // Nobody asks for it on a watch over everything.
-            Step::Upto(_) => {}
-            Step::Compacted(begin) => {
+    let mut chunks = answers.ready_chunks(AT_ONCE);
+    while let Some(chunk) = chunks.next().await {
+        let Together { groups, end } = gather(feeds, followed, &mut feed, chunk);
+        deliver(feeds, followed, groups).await?;
+        match end {
+            None => {}
+            Some(End::Over(error)) => return Err(error),
+            Some(End::Compacted(begin)) => {
                 lost(feeds, followed, begin).await?;
                 return Err(FeedEnd::Ended("compacted".to_owned()));
             }
-            Step::Ended(reason) => return Err(FeedEnd::Ended(reason)),
         }
     }
     Err(FeedEnd::Ended("without a word".to_owned()))
+}
+
+/// What answers that came together bring, up to what ends the watch.
+#[derive(Default)]
+struct Together {
+    groups: Vec<Group>,
+    end: Option<End>,
+}
+
+enum End {
+    Over(FeedEnd),
+    /// The store has history from here on.
+    Compacted(StoreRev),
+}
+
+fn gather(
+    feeds: &Feeds,
+    followed: &Followed,
+    feed: &mut Feed,
+    answers: Vec<Result<Bytes, CallError>>,
+) -> Together {
+    let mut together = Together::default();
+    for answer in answers {
+        match step(feeds, followed, feed, answer) {
+            Ok(Step::Groups(groups)) => together.groups.extend(groups),
+            // Nobody asks for it on a watch over everything.
+            Ok(Step::Upto(_)) => {}
+            Ok(Step::Compacted(begin)) => together.end = Some(End::Compacted(begin)),
+            Ok(Step::Ended(reason)) => together.end = Some(End::Over(FeedEnd::Ended(reason))),
+            Err(error) => together.end = Some(End::Over(error)),
+        }
+        if together.end.is_some() {
+            break;
+        }
+    }
+    together
+}
+
+fn step(
+    feeds: &Feeds,
+    followed: &Followed,
+    feed: &mut Feed,
+    answer: Result<Bytes, CallError>,
+) -> Result<Step, FeedEnd> {
+    let taken = feed.take(&answer?)?;
+    feeds.recognise(&followed.member, taken.header.cluster_id)?;
+    Ok(taken.step)
+}
+
+/// Hands whole revisions to the hub, once the ledger covers the last of them.
+async fn deliver(
+    feeds: &Arc<Feeds>,
+    followed: &Followed,
+    groups: Vec<Group>,
+) -> Result<(), FeedEnd> {
+    let member = &followed.member;
+    let Some(last) = groups.last() else {
+        return Ok(());
+    };
+    let last = last.revision;
+    feeds.settle_delivered(member.slot, last).await?;
+    let taken = feeds.with(|hub, order| hub.take(member.slot, groups, order));
+    taken.transpose()?;
+    feeds.late.look(feeds, member);
+    match followed.until {
+        Some(until) if last >= until => {
+            Err(FeedEnd::Ended("the store has left the topology".to_owned()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// What lies below `begin` and was not delivered is lost to every watcher.

@@ -31,8 +31,10 @@ const AHEAD: usize = 64 << 10;
 #[derive(Debug)]
 pub struct Gathered<C> {
     inner: C,
-    /// Read, and not yet taken. Without room of its own while there is nothing to read.
+    /// Read, and not yet taken. Without room of its own while there is nothing to read, unless it
+    /// keeps it.
     ahead: BytesMut,
+    keeps: bool,
     /// Whether the last read left something, as far as can be known.
     more: bool,
     /// Taken, and not yet written. Without room of its own while it is empty: most connections are
@@ -41,11 +43,21 @@ pub struct Gathered<C> {
 }
 
 impl<C> Gathered<C> {
+    /// For one of few connections, on which much comes all the time: to make room for it anew each
+    /// time costs more than to keep the room.
+    pub fn keeping(inner: C) -> Self {
+        Self {
+            keeps: true,
+            ..Self::new(inner)
+        }
+    }
+
     /// Gathers what is written to a connection.
     pub fn new(inner: C) -> Self {
         Self {
             inner,
             ahead: BytesMut::new(),
+            keeps: false,
             more: false,
             held: Vec::new(),
         }
@@ -83,7 +95,11 @@ impl<C: AsyncRead + Unpin> AsyncRead for Gathered<C> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let Self {
-            inner, ahead, more, ..
+            inner,
+            ahead,
+            keeps,
+            more,
+            ..
         } = &mut *self;
         let mut inner = Pin::new(inner);
         if ahead.is_empty() && (!*more || buffer.remaining() >= AHEAD) {
@@ -97,7 +113,10 @@ impl<C: AsyncRead + Unpin> AsyncRead for Gathered<C> {
             match poll_read_buf(inner.as_mut(), context, ahead) {
                 Poll::Ready(read) => *more = read? >= buffer.remaining(),
                 Poll::Pending => {
-                    (*ahead, *more) = (BytesMut::new(), false);
+                    *more = false;
+                    if !*keeps {
+                        *ahead = BytesMut::new();
+                    }
                     return Poll::Pending;
                 }
             }
@@ -105,7 +124,7 @@ impl<C: AsyncRead + Unpin> AsyncRead for Gathered<C> {
         let part = ahead.len().min(buffer.remaining());
         buffer.put_slice(ahead.get(..part).unwrap_or_default());
         ahead.advance(part);
-        if ahead.is_empty() && !*more {
+        if ahead.is_empty() && !*more && !*keeps {
             *ahead = BytesMut::new();
         }
         Poll::Ready(Ok(()))
@@ -274,6 +293,29 @@ mod tests {
             assert!(read == expected, "room for {room}");
             assert_eq!(gathered.ahead.capacity(), 0, "room for {room}");
         }
+    }
+
+    #[tokio::test]
+    async fn kept_room_is_used_again() {
+        let (mut peer, own) = duplex(1 << 20);
+        let mut gathered = Gathered::keeping(own);
+        let mut buffer = vec![0; 1000];
+        let mut rooms = Vec::new();
+        for round in 0..5 {
+            let sent: Vec<u8> = (0..50_000)
+                .map(|place| (place % 251) as u8 ^ round)
+                .collect();
+            peer.write_all(&sent).await.unwrap();
+            let mut read = Vec::new();
+            while read.len() < sent.len() {
+                let count = gathered.read(&mut buffer).await.unwrap();
+                read.extend_from_slice(&buffer[..count]);
+            }
+            assert!(read == sent, "round {round}");
+            rooms.push(gathered.ahead.capacity());
+        }
+        // What is left of it is all that is seen; nothing grows.
+        assert!(rooms.iter().all(|room| *room <= AHEAD), "{rooms:?}");
     }
 
     #[tokio::test]

@@ -35,7 +35,7 @@ impl Request<'_> {
                 self.forward(store, Manner::write(Rpc::DeleteRange), message)
                     .await
             }
-            DeletePlan::Split(parts) => self.split_delete(&request, parts).await,
+            DeletePlan::Split(parts) => Box::pin(self.split_delete(&request, parts)).await,
         }
     }
 

@@ -116,7 +116,7 @@ impl<'a> Request<'a> {
         let message = self.inward(member.slot, asks, &message)?;
         let Placed { settled, answer } = match self.place(member, manner, message).await {
             Err(failure) if failure.shows_what_is_there() => {
-                self.place_present(member).await?;
+                Box::pin(self.place_present(member)).await?;
                 return Err(failure);
             }
             placed => placed?,

@@ -27,7 +27,7 @@ impl Request<'_> {
                 let leases = leases_of(&request);
                 self.forward_leased(store, manner, message, &leases).await
             }
-            TxnPlan::Snapshot => self.snapshot_txn(&request).await,
+            TxnPlan::Snapshot => Box::pin(self.snapshot_txn(&request)).await,
             TxnPlan::Refused(refused) => Err(refused.into()),
         }
     }

@@ -17,7 +17,9 @@ use super::{
     endpoint::{Extra, Outgoing},
     fault::Fault,
     health::EndpointState,
-    prober, status,
+    prober,
+    session::Session,
+    status,
     store::{Core, answered, learn, trouble},
 };
 use crate::port::{Call, CallError};
@@ -161,9 +163,20 @@ async fn with_token(
     deadline: Instant,
     stage: &Mutex<Stage>,
 ) -> Result<Pieces, CallError> {
-    let Some(session) = &core.session else {
-        return round(core, outgoing(call, deadline, None), call.idempotent, stage).await;
-    };
+    match &core.session {
+        None => round(core, outgoing(call, deadline, None), call.idempotent, stage).await,
+        // Apart, so that the calls of other stores do not carry its room about.
+        Some(session) => Box::pin(with_session(core, session, call, deadline, stage)).await,
+    }
+}
+
+async fn with_session(
+    core: &Arc<Core>,
+    session: &Session,
+    call: &Call,
+    deadline: Instant,
+    stage: &Mutex<Stage>,
+) -> Result<Pieces, CallError> {
     let pass = session.pass(core, deadline).await?;
     let first = outgoing(call, deadline, pass.token.as_ref());
     match round(core, first, call.idempotent, stage).await {

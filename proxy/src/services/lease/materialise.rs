@@ -36,6 +36,18 @@ impl Request<'_> {
         if leases.is_empty() || member.slot == StoreSlot::DEFAULT {
             return self.forward(index, manner, message).await;
         }
+        // Apart, so that writes without leases do not carry its room about.
+        Box::pin(self.forward_after_leases(index, manner, message, leases)).await
+    }
+
+    async fn forward_after_leases(
+        self,
+        index: StoreIndex,
+        manner: Manner,
+        message: Bytes,
+        leases: &[i64],
+    ) -> Result<Bytes, Failure> {
+        let member = self.member(index)?;
         self.materialise_all(member, manner.rpc, leases).await?;
         match self.forward(index, manner, message.clone()).await {
             // Refused, so nothing happened: the store does not have what was remembered.

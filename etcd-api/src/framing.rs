@@ -87,7 +87,8 @@ impl From<Bytes> for Pieces {
 
 /// The prefix of a message, with room for the beginning of the message. Messages of 4 GiB do not
 /// exist: requests are bounded far below, and so are answers.
-fn begin_frame(length: usize, room: usize) -> BytesMut {
+#[must_use]
+pub fn begin_frame(length: usize, room: usize) -> BytesMut {
     let mut frame = BytesMut::with_capacity(PREFIX + room);
     frame.put_u8(0);
     frame.put_u32(u32::try_from(length).unwrap_or(u32::MAX));

@@ -18,7 +18,7 @@ mod txn;
 mod varint;
 mod watch;
 
-pub use answer::{RangeAnswer, encode_range_answer};
+pub use answer::{EncodedList, RangeAnswer, encode_range_answer};
 pub use header::peek_header;
 pub use kv::RawKv;
 pub use txn::{TxnOutcome, deleted, range_responses_of_txn, txn_outcome};

@@ -29,7 +29,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use keyloom_etcd_api::{EtcdError, Rpc, framing::Pieces};
+use keyloom_etcd_api::{EtcdError, Rpc, framing::Pieces, wire::EncodedList};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -99,6 +99,30 @@ pub(crate) struct Settings {
     pub(crate) watch: WatchOptions,
 }
 
+/// The message that answers a unary call.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    Message(Pieces),
+    /// Of several stores: put together while it is sent.
+    List(EncodedList),
+}
+
+impl From<Bytes> for Answer {
+    fn from(message: Bytes) -> Self {
+        Self::Message(message.into())
+    }
+}
+
+impl Answer {
+    /// In one piece.
+    pub(crate) fn into_bytes(self) -> Bytes {
+        match self {
+            Self::Message(pieces) => pieces.into_bytes(),
+            Self::List(list) => list.into_bytes(),
+        }
+    }
+}
+
 /// Answers calls.
 #[derive(Debug)]
 pub(crate) struct Services {
@@ -150,7 +174,7 @@ impl Services {
         rpc: Rpc,
         message: Bytes,
         context: Context,
-    ) -> Result<Pieces, Failure> {
+    ) -> Result<Answer, Failure> {
         loop {
             let world = self.world.load_full();
             match self.answer(&world, rpc, message.clone(), context).await {
@@ -172,11 +196,16 @@ impl Services {
         rpc: Rpc,
         message: Bytes,
         context: Context,
-    ) -> Result<Pieces, Failure> {
+    ) -> Result<Answer, Failure> {
         match (rpc, &*world.order) {
-            (Rpc::MemberList, _) => self.member_list().await.map(Pieces::from),
-            (Rpc::Status, _) => self.status(world, context).await.map(Pieces::from),
-            (_, Order::Native) => self.pass(world, rpc, message, context).await,
+            (Rpc::MemberList, _) => self.member_list().await.map(Answer::from),
+            (Rpc::Status, _) => Box::pin(self.status(world, context))
+                .await
+                .map(Answer::from),
+            (_, Order::Native) => {
+                let answer = self.pass(world, rpc, message, context).await;
+                answer.map(Answer::Message)
+            }
             (_, Order::Merged(order)) => {
                 if context.needs_leader {
                     context.until_may_leave(&world.order).await?;
@@ -187,7 +216,10 @@ impl Services {
                     order,
                     context,
                 };
-                call.unary(rpc, message).await.map(Pieces::from)
+                match rpc {
+                    Rpc::Range => call.range(message).await,
+                    _ => call.unary(rpc, message).await.map(Answer::from),
+                }
             }
         }
     }
@@ -205,10 +237,16 @@ struct Request<'a> {
 impl Request<'_> {
     async fn unary(self, rpc: Rpc, message: Bytes) -> Result<Bytes, Failure> {
         match rpc {
-            Rpc::Range => self.range(message).await,
             Rpc::Put => self.put(message).await,
             Rpc::DeleteRange => self.delete_range(message).await,
             Rpc::Txn => self.txn(message).await,
+            // Apart, so that what is called often does not carry their room about.
+            _ => Box::pin(self.seldom(rpc, message)).await,
+        }
+    }
+
+    async fn seldom(self, rpc: Rpc, message: Bytes) -> Result<Bytes, Failure> {
+        match rpc {
             Rpc::Compact => self.compact(message).await,
             Rpc::LeaseGrant => self.lease_grant(message).await,
             Rpc::LeaseRevoke => self.lease_revoke(message).await,

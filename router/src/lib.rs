@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`plan`] | the stores of a request, or why it is refused |
 //! | [`read`] | the calls that read one store's part of a range |
+//! | [`turns`] | which parts of a page are read, and when |
 //! | [`join`] | one answer from the parts: order, limit, `more`, `count` |
 //! | [`delete`] | the calls that delete one store's part of a range |
 //! | [`compare`] | whether a comparison of a transaction holds on a snapshot |
@@ -23,6 +24,7 @@ pub mod read;
 mod routes;
 mod shadow;
 mod sort;
+pub mod turns;
 
 pub use delete::{DeleteError, PartDelete, PartDeleted};
 pub use join::{Joined, join, trim};

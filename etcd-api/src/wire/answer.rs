@@ -1,6 +1,8 @@
 //! The answer of a range: taken apart without decoding its keys, and put together again.
 
-use bytes::{BufMut, Bytes};
+use std::vec;
+
+use bytes::{BufMut, Bytes, BytesMut};
 use prost::encoding::{encode_varint, encoded_len_varint};
 
 use super::{Header, RawKv, WireError, header, read::Reader};
@@ -50,22 +52,90 @@ pub fn encode_range_answer(
     more: bool,
     count: i64,
 ) -> Bytes {
-    let header = HeaderFields::of(header);
-    let kvs: Vec<Bytes> = kvs.collect();
-    let size = chunk_len(header.len())
-        + kvs.iter().map(|kv| chunk_len(kv.len())).sum::<usize>()
-        + integer_len(u64::from(more))
-        + integer_len(count.cast_unsigned());
-    let mut out = Vec::with_capacity(size);
-    put_prefix(HEADER, header.len(), &mut out);
-    header.put(&mut out);
-    for kv in kvs {
-        put_prefix(KVS, kv.len(), &mut out);
-        out.put_slice(&kv);
+    EncodedList::new(header, kvs.collect(), more, count).into_bytes()
+}
+
+/// A `RangeResponse` that is put together while it is sent, piece by piece: beside the keys as their
+/// stores sent them there is one piece of it at a time.
+#[derive(Debug)]
+pub struct EncodedList {
+    /// What stands next.
+    begun: Bytes,
+    kvs: vec::IntoIter<Bytes>,
+    /// What stands behind the keys.
+    end: Bytes,
+    left: usize,
+}
+
+/// The tag and the length before a key are not cut.
+const LONGEST_PREFIX: usize = 11;
+
+impl EncodedList {
+    #[must_use]
+    pub fn new(header: Header, kvs: Vec<Bytes>, more: bool, count: i64) -> Self {
+        let fields = HeaderFields::of(header);
+        let mut begin = Vec::with_capacity(LONGEST_PREFIX + fields.len());
+        put_prefix(HEADER, fields.len(), &mut begin);
+        fields.put(&mut begin);
+        let mut end = Vec::new();
+        put_integer(MORE, u64::from(more), &mut end);
+        put_integer(COUNT, count.cast_unsigned(), &mut end);
+        let keys = kvs.iter().map(|kv| chunk_len(kv.len()));
+        Self {
+            left: begin.len() + keys.sum::<usize>() + end.len(),
+            begun: begin.into(),
+            kvs: kvs.into_iter(),
+            end: end.into(),
+        }
     }
-    put_integer(MORE, u64::from(more), &mut out);
-    put_integer(COUNT, count.cast_unsigned(), &mut out);
-    Bytes::from(out)
+
+    /// How much of it was not taken yet.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.left
+    }
+
+    /// Whether all of it was taken.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.left == 0
+    }
+
+    /// Appends what comes next, as much as there is room for; a few bytes may stay free.
+    pub fn put(&mut self, out: &mut BytesMut, mut room: usize) {
+        while room > 0 {
+            let part = self.begun.split_to(room.min(self.begun.len()));
+            out.put_slice(&part);
+            room -= part.len();
+            self.left -= part.len();
+            if !self.begun.is_empty() {
+                continue;
+            }
+            if room < LONGEST_PREFIX && self.kvs.len() > 0 {
+                return;
+            }
+            self.begun = match self.kvs.next() {
+                Some(kv) => {
+                    let before = out.len();
+                    put_prefix(KVS, kv.len(), out);
+                    room -= out.len() - before;
+                    self.left -= out.len() - before;
+                    kv
+                }
+                None if self.end.is_empty() => return,
+                None => std::mem::take(&mut self.end),
+            };
+        }
+    }
+
+    /// All of it in one piece.
+    #[must_use]
+    pub fn into_bytes(mut self) -> Bytes {
+        let mut whole = BytesMut::with_capacity(self.left);
+        // The room that may stay free is none at the end.
+        self.put(&mut whole, self.left + LONGEST_PREFIX);
+        whole.freeze()
+    }
 }
 
 /// The fields of a header in the order of their numbers.
@@ -112,7 +182,7 @@ fn chunk_len(len: usize) -> usize {
     1 + encoded_len_varint(len as u64) + len
 }
 
-fn put_prefix(number: u8, len: usize, out: &mut Vec<u8>) {
+fn put_prefix(number: u8, len: usize, out: &mut impl BufMut) {
     out.put_u8(number << 3 | 2);
     encode_varint(len as u64, out);
 }

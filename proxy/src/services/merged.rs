@@ -3,11 +3,15 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::future::try_join_all;
 use keyloom_etcd_api::{
+    KeyRange, Rpc,
     etcdserverpb::RangeRequest,
-    wire::{Place, RawKv, Rewrite, encode_range_answer},
+    wire::{self, EncodedList, Message, Place, RawKv, Rewrite},
 };
 use keyloom_ledger::StoreRev;
-use keyloom_router::{Joined, PartAnswer, PartRead, ReadError, join, trim};
+use keyloom_router::{
+    Joined, PartAnswer, PartRead, ReadError, join, trim,
+    turns::{self, Known},
+};
 use keyloom_store::Lane;
 use keyloom_topology::Part;
 
@@ -19,7 +23,7 @@ use super::{
 };
 use crate::{
     failure::Failure,
-    order::{Inward, Outward, Snapshot},
+    order::{Inward, Outward, Snapshot, reserved_prefix},
     world::Member,
 };
 
@@ -32,7 +36,7 @@ impl Request<'_> {
         self,
         request: &RangeRequest,
         parts: Vec<Part>,
-    ) -> Result<Bytes, Failure> {
+    ) -> Result<EncodedList, Failure> {
         let fresh = request.revision <= 0;
         let mut cuts = 0;
         loop {
@@ -47,8 +51,8 @@ impl Request<'_> {
                     let revision = if fresh { cut.at } else { self.order.head() };
                     let header = self.services.identity.header(revision.get());
                     let Joined { kvs, more, count } = joined;
-                    let kvs = kvs.into_iter().map(|kv| kv.encoded);
-                    return Ok(encode_range_answer(header, kvs, more, count));
+                    let kvs = kvs.into_iter().map(|kv| kv.encoded).collect();
+                    return Ok(EncodedList::new(header, kvs, more, count));
                 }
             }
         }
@@ -65,8 +69,7 @@ impl Request<'_> {
         Ok(cut)
     }
 
-    /// Reads every part at its revision in the cut, all at once, and joins what they hold. Only keys
-    /// that are in the answer are given their unified revisions.
+    /// Reads the parts at their revisions in the cut, and joins what they hold.
     pub(super) async fn read_at(
         self,
         cut: &Snapshot,
@@ -80,14 +83,11 @@ impl Request<'_> {
             range_end: request.range_end.clone(),
         };
         let known = self.services.pages.count(&page);
-        let want_count = known.is_none();
-        let reads = parts
-            .into_iter()
-            .map(|part| self.read_part(cut, request, part, want_count));
-        let mut answers = try_join_all(reads).await?;
+        let mut answers = self
+            .read_parts(cut, request, parts, known.is_none())
+            .await?;
         trim(&mut answers, request);
-        let answers = answers.into_iter().map(|part| self.unified(part));
-        let mut joined = join(answers.collect::<Result<_, _>>()?, request);
+        let mut joined = join(answers, request);
         if let Some(count) = known {
             joined.count = count;
         }
@@ -95,17 +95,59 @@ impl Request<'_> {
         Ok(joined)
     }
 
+    /// Of a page only the parts that have its keys; of other lists all parts at once.
+    async fn read_parts(
+        self,
+        cut: &Snapshot,
+        request: &RangeRequest,
+        parts: Vec<Part>,
+        want_count: bool,
+    ) -> Result<Vec<PartAnswer>, Failure> {
+        let Some(first) = turns::first_part(&parts, request) else {
+            let reads = parts.iter();
+            let reads = reads.map(|part| self.read_part(cut, request, part, want_count));
+            return try_join_all(reads).await;
+        };
+        let peek = &turns::first_keys(request);
+        let reads = parts.iter().enumerate().map(|(place, part)| async move {
+            let whole = place == first;
+            let query = if whole { request } else { peek };
+            let answer = self.read_part(cut, query, part, want_count).await?;
+            Ok::<_, Failure>(Known { answer, whole })
+        });
+        let mut known: Vec<Known> = try_join_all(reads).await?;
+        // Mostly the rest of a page lies on one more store.
+        for at_once in [1, usize::MAX] {
+            let wanted = turns::wanted(&known, request).into_iter().take(at_once);
+            let reads = wanted.filter_map(|place| Some((place, parts.get(place)?)));
+            let reads = reads.map(|(place, part)| async move {
+                let answer = self.read_part(cut, request, part, false).await?;
+                Ok::<_, Failure>((place, answer))
+            });
+            for (place, answer) in try_join_all(reads).await? {
+                if let Some(known) = known.get_mut(place) {
+                    known.whole = true;
+                    known.answer.kvs = answer.kvs;
+                }
+            }
+        }
+        Ok(known.into_iter().map(|known| known.answer).collect())
+    }
+
     async fn read_part(
         self,
         cut: &Snapshot,
         request: &RangeRequest,
-        part: Part,
+        part: &Part,
         want_count: bool,
     ) -> Result<PartAnswer, Failure> {
         let member = self.member(part.store)?;
         let revision = cut.of(member.slot).unwrap_or(StoreRev::new(1));
         let query = self.query_at(member, request, revision);
-        let mut read = PartRead::new(part, &query, want_count);
+        // Keyloom's own keys have no unified revisions. They are strays, and may come along.
+        let own = KeyRange::prefix(reserved_prefix());
+        let holds_own = part.hull.intersection(&own).is_some();
+        let mut read = PartRead::new(part.clone(), &query, want_count);
         let lane = if want_count {
             lane_of(request)
         } else {
@@ -118,10 +160,18 @@ impl Request<'_> {
             let manner = Manner::read(rpc, lane);
             let answer = send(member, manner, message, self.context).await?;
             self.at_least(member, &answer, revision)?;
+            let answer = match holds_own {
+                true => answer,
+                false => self.unified(member, rpc, answer)?,
+            };
             read.take(&answer, &self.world.topology)
                 .map_err(|error| nonsense(member, &error))?;
         }
-        read.finish().map_err(|error| nonsense(member, &error))
+        let answer = read.finish().map_err(|error| nonsense(member, &error))?;
+        match holds_own {
+            true => self.unified_one_by_one(member, answer),
+            false => Ok(answer),
+        }
     }
 
     /// The request with the revisions of one store.
@@ -142,7 +192,7 @@ impl Request<'_> {
 
     /// A store that answers below the revision that was read lost data.
     fn at_least(self, member: &Member, answer: &Bytes, at: StoreRev) -> Result<(), Failure> {
-        let header = keyloom_etcd_api::wire::peek_header(answer)
+        let header = wire::peek_header(answer)
             .map_err(|error| unreadable(member, error))?
             .unwrap_or_default();
         self.recognise(member, header)?;
@@ -160,8 +210,11 @@ impl Request<'_> {
     }
 
     /// Gives the keys of a part their unified revisions.
-    fn unified(self, mut part: PartAnswer) -> Result<PartAnswer, Failure> {
-        let member = self.member(part.store)?;
+    fn unified_one_by_one(
+        self,
+        member: &Member,
+        mut part: PartAnswer,
+    ) -> Result<PartAnswer, Failure> {
         let mut outward = Outward::keys(self.order, &self.services.identity, member.slot);
         for kv in &mut part.kvs {
             let unified = kv.rewritten(&mut outward).and_then(RawKv::parse);
@@ -169,6 +222,19 @@ impl Request<'_> {
         }
         known_revisions(member, &outward)?;
         Ok(part)
+    }
+
+    /// Gives all keys of an answer their unified revisions, mostly where they stand.
+    fn unified(self, member: &Member, rpc: Rpc, answer: Bytes) -> Result<Bytes, Failure> {
+        let kind = match rpc {
+            Rpc::Txn => Message::TxnResponse,
+            _ => Message::RangeResponse,
+        };
+        let mut outward = Outward::keys(self.order, &self.services.identity, member.slot);
+        let answer = wire::rewrite_owned(kind, answer, &mut outward)
+            .map_err(|error| unreadable(member, error))?;
+        known_revisions(member, &outward)?;
+        Ok(answer)
     }
 
     /// Remembers the count of what comes behind a page in key order.

@@ -6,14 +6,14 @@ use keyloom_router::{RangePlan, plan_range};
 use keyloom_store::Lane;
 use prost::Message as _;
 
-use super::{Request, forward::Manner};
+use super::{Answer, Request, forward::Manner};
 use crate::failure::Failure;
 
 /// A range without a limit up to this many keys goes with the small calls.
 const SMALL_LIMIT: i64 = 16;
 
 impl Request<'_> {
-    pub(super) async fn range(self, message: Bytes) -> Result<Bytes, Failure> {
+    pub(super) async fn range(self, message: Bytes) -> Result<Answer, Failure> {
         let request = RangeRequest::decode(message.clone())?;
         check_range(&request)?;
         self.is_readable_at(request.revision, &request)?;
@@ -26,9 +26,13 @@ impl Request<'_> {
                     linearizable: !request.serializable,
                     ..Manner::read(Rpc::Range, lane_of(&request))
                 };
-                self.forward(store, manner, message).await
+                let answer = self.forward(store, manner, message).await;
+                answer.map(Answer::from)
             }
-            RangePlan::Merged(parts) => self.merged_range(&request, parts).await,
+            RangePlan::Merged(parts) => {
+                let list = Box::pin(self.merged_range(&request, parts)).await;
+                list.map(Answer::List)
+            }
         }
     }
 }

@@ -6,15 +6,23 @@ use std::{
     vec,
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt as _, stream::BoxStream};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, header::CONTENT_TYPE};
 use hyper::body::Frame;
-use keyloom_etcd_api::framing::Pieces;
+use keyloom_etcd_api::{
+    framing::{Pieces, begin_frame},
+    wire::EncodedList,
+};
 use tonic::{Status, body::Body};
 
-/// What is copied of a message to put it behind its prefix: with it, a frame of HTTP/2.
-const FIRST_FRAME: usize = (16 << 10) - 5;
+use crate::services::Answer;
+
+/// A frame of HTTP/2.
+const FRAME: usize = 16 << 10;
+
+/// What is copied of a message to put it behind its prefix: with it, a frame.
+const FIRST_FRAME: usize = FRAME - 5;
 
 /// Known beforehand: by its text, it would be copied for every answer.
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
@@ -23,9 +31,12 @@ const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 pub(super) type Messages = BoxStream<'static, Result<Bytes, Status>>;
 
 /// An answer of one message.
-pub(super) fn single(message: Pieces) -> Response<Body> {
+pub(super) fn single(message: Answer) -> Response<Body> {
     let mut reply = Reply::default();
-    reply.put(message);
+    match message {
+        Answer::Message(message) => reply.put(message),
+        Answer::List(list) => reply.begin(list),
+    }
     respond(reply)
 }
 
@@ -49,6 +60,8 @@ struct Reply {
     /// What is left of the newest message.
     first: Option<Bytes>,
     rest: vec::IntoIter<Bytes>,
+    /// What of it is not put together yet.
+    list: Option<EncodedList>,
     /// What follows it.
     messages: Option<Messages>,
     ended: bool,
@@ -59,6 +72,24 @@ impl Reply {
         let frames = message.framed(FIRST_FRAME);
         self.first = Some(frames.first);
         self.rest = frames.rest.into_iter();
+    }
+
+    fn begin(&mut self, mut list: EncodedList) {
+        let mut first = begin_frame(list.len(), list.len().min(FIRST_FRAME));
+        list.put(&mut first, FIRST_FRAME);
+        self.first = Some(first.freeze());
+        self.list = Some(list);
+    }
+
+    /// The next piece of the newest message.
+    fn piece(&mut self) -> Option<Bytes> {
+        let there = self.first.take().or_else(|| self.rest.next());
+        there.or_else(|| {
+            let list = self.list.as_mut().filter(|list| !list.is_empty())?;
+            let mut piece = BytesMut::with_capacity(list.len().min(FRAME));
+            list.put(&mut piece, FRAME);
+            Some(piece.freeze())
+        })
     }
 
     fn poll_message(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Status>>> {
@@ -78,8 +109,7 @@ impl hyper::body::Body for Reply {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         loop {
-            let piece = self.first.take().or_else(|| self.rest.next());
-            if let Some(piece) = piece {
+            if let Some(piece) = self.piece() {
                 return Poll::Ready(Some(Ok(Frame::data(piece))));
             }
             if self.ended {
@@ -123,6 +153,7 @@ fn failed(status: &Status) -> HeaderMap {
 mod tests {
     use futures_util::stream;
     use http_body_util::BodyExt as _;
+    use keyloom_etcd_api::wire::Header;
 
     use super::*;
 
@@ -160,6 +191,18 @@ mod tests {
         let (bytes, frames, _) = read(single(message.clone().into())).await;
         assert_eq!(bytes[..5], [0, 0, 0, 0x9c, 0x40]);
         assert_eq!((&bytes[5..], frames), (&message[..], 2));
+    }
+
+    #[tokio::test]
+    async fn a_list_comes_in_frames() {
+        let kvs = vec![Bytes::from(vec![7; 1000]); 50];
+        let list = || EncodedList::new(Header::default(), kvs.clone(), true, 60);
+        let message = list().into_bytes();
+        let (bytes, frames, trailers) = read(single(Answer::List(list()))).await;
+        let length = u32::try_from(message.len()).unwrap();
+        assert_eq!(bytes[..5], [&[0], &length.to_be_bytes()[..]].concat());
+        assert_eq!((&bytes[5..], frames), (&message[..], 4));
+        assert_eq!(trailers.get("grpc-status").unwrap(), "0");
     }
 
     #[tokio::test]

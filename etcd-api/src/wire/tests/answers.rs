@@ -1,6 +1,6 @@
 //! Tables of what is read from answers without decoding them.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use prost::Message as _;
 
 use super::*;
@@ -141,6 +141,40 @@ fn keys_are_kept_encoded() {
 
     let kvs = parsed.kvs.into_iter().map(|kv| kv.encoded);
     assert_eq!(encode_range_answer(parsed.header, kvs, true, 8), answer);
+}
+
+#[test]
+fn a_list_is_the_same_in_whatever_pieces_it_is_put_together() {
+    let kv = |length| KeyValue {
+        value: vec![7; length].into(),
+        ..kv(5)
+    };
+    let kvs: Vec<Bytes> = [0, 1, 100, 127, 128, 5000, 3]
+        .map(|length| encode(&kv(length)))
+        .into();
+    for (kvs, more, count) in [(kvs, true, 9), (Vec::new(), false, 0)] {
+        let header = peek_header(&encode(&txn(vec![]))).unwrap().unwrap();
+        let list = || EncodedList::new(header, kvs.clone(), more, count);
+        let whole = list().into_bytes();
+        let decoded = RangeResponse::decode(&whole[..]).unwrap();
+        assert_eq!(
+            (decoded.kvs.len(), decoded.more, decoded.count),
+            (kvs.len(), more, count)
+        );
+        for room in [11, 12, 100, 1000, 16_384] {
+            let (mut list, mut pieces) = (list(), BytesMut::new());
+            assert_eq!(list.len(), whole.len());
+            while !list.is_empty() {
+                let before = pieces.len();
+                list.put(&mut pieces, room);
+                let put = pieces.len() - before;
+                assert!(put > 0 && put <= room, "{put} of {room}");
+                assert!(list.is_empty() || put + 11 > room, "{put} of {room}");
+                assert_eq!(list.len() + pieces.len(), whole.len());
+            }
+            assert_eq!(pieces, whole, "pieces of {room}");
+        }
+    }
 }
 
 #[test]

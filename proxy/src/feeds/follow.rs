@@ -3,7 +3,7 @@
 use std::{convert::Infallible, sync::Arc};
 
 use bytes::Bytes;
-use futures_util::StreamExt as _;
+use futures_util::{FutureExt as _, Stream, StreamExt as _};
 use keyloom_hub::{Feed, Group, Step};
 use keyloom_ledger::{StoreRev, StoreSlot};
 use keyloom_store::CallError;
@@ -14,6 +14,9 @@ use super::{FeedEnd, Feeds, Followed, PAUSE};
 
 /// So many answers of a store's watch go to the hub together, where they are there already.
 const AT_ONCE: usize = 64;
+
+/// No more answers than bring so many bytes: one may be large.
+const BYTES_AT_ONCE: usize = 1 << 20;
 
 pub(super) async fn follow(feeds: Arc<Feeds>, slot: StoreSlot) {
     let stop = feeds.stop.clone();
@@ -81,9 +84,9 @@ async fn read(feeds: &Arc<Feeds>, followed: &Followed) -> Result<Infallible, Fee
     if feeds.with(|hub, order| hub.returned(member.slot, order)) == Some(true) {
         return Err(FeedEnd::Ended("back above a new floor".to_owned()));
     }
-    let mut chunks = answers.ready_chunks(AT_ONCE);
-    while let Some(chunk) = chunks.next().await {
-        let Together { groups, end } = gather(feeds, followed, &mut feed, chunk);
+    let mut answers = answers.fuse();
+    while let Some(there) = next_together(&mut answers).await {
+        let Together { groups, end } = gather(feeds, followed, &mut feed, there);
         deliver(feeds, followed, groups).await?;
         match end {
             None => {}
@@ -95,6 +98,26 @@ async fn read(feeds: &Arc<Feeds>, followed: &Followed) -> Result<Infallible, Fee
         }
     }
     Err(FeedEnd::Ended("without a word".to_owned()))
+}
+
+type Answered = Result<Bytes, CallError>;
+
+/// The next answer, and those that are there with it.
+async fn next_together(
+    answers: &mut (impl Stream<Item = Answered> + Unpin),
+) -> Option<Vec<Answered>> {
+    let size = |answer: &Answered| answer.as_ref().map_or(0, Bytes::len);
+    let first = answers.next().await?;
+    let mut bytes = size(&first);
+    let mut there = vec![first];
+    while there.len() < AT_ONCE && bytes < BYTES_AT_ONCE {
+        let Some(Some(next)) = answers.next().now_or_never() else {
+            break;
+        };
+        bytes += size(&next);
+        there.push(next);
+    }
+    Some(there)
 }
 
 /// What answers that came together bring, up to what ends the watch.
@@ -110,12 +133,7 @@ enum End {
     Compacted(StoreRev),
 }
 
-fn gather(
-    feeds: &Feeds,
-    followed: &Followed,
-    feed: &mut Feed,
-    answers: Vec<Result<Bytes, CallError>>,
-) -> Together {
+fn gather(feeds: &Feeds, followed: &Followed, feed: &mut Feed, answers: Vec<Answered>) -> Together {
     let mut together = Together::default();
     for answer in answers {
         match step(feeds, followed, feed, answer) {
@@ -137,7 +155,7 @@ fn step(
     feeds: &Feeds,
     followed: &Followed,
     feed: &mut Feed,
-    answer: Result<Bytes, CallError>,
+    answer: Answered,
 ) -> Result<Step, FeedEnd> {
     let taken = feed.take(&answer?)?;
     feeds.recognise(&followed.member, taken.header.cluster_id)?;
@@ -189,4 +207,40 @@ async fn lost(feeds: &Arc<Feeds>, followed: &Followed, begin: StoreRev) -> Resul
         );
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::stream;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn answers_go_together_up_to_so_many_and_so_much() {
+        let of = |length| Ok(Bytes::from(vec![7; length]));
+        let small = (0..100).map(|_| of(10));
+        let large = (0..5).map(|_| of(700 << 10));
+        let mut answers = stream::iter(small.chain(large))
+            .chain(stream::pending())
+            .fuse();
+        for (count, bytes) in [
+            (64, 640),
+            (38, 360 + (1400 << 10)),
+            (2, 1400 << 10),
+            (1, 700 << 10),
+        ] {
+            let there = next_together(&mut answers).await.unwrap();
+            let sizes = there.iter().map(|answer| answer.as_ref().unwrap().len());
+            assert_eq!((there.len(), sizes.sum()), (count, bytes));
+        }
+        assert!(next_together(&mut answers).now_or_never().is_none());
+    }
+
+    #[tokio::test]
+    async fn what_came_before_the_end_is_not_lost() {
+        let error = || Err(CallError::Unknown("gone".to_owned()));
+        let mut answers = stream::iter([Ok(Bytes::from_static(b"a")), error()]).fuse();
+        assert_eq!(next_together(&mut answers).await.unwrap().len(), 2);
+        assert!(next_together(&mut answers).await.is_none());
+    }
 }

@@ -83,9 +83,7 @@ impl Request<'_> {
             range_end: request.range_end.clone(),
         };
         let known = self.services.pages.count(&page);
-        let mut answers = self
-            .read_parts(cut, request, parts, known.is_none())
-            .await?;
+        let mut answers = self.read_parts(cut, request, parts, known).await?;
         trim(&mut answers, request);
         let mut joined = join(answers, request);
         if let Some(count) = known {
@@ -95,15 +93,19 @@ impl Request<'_> {
         Ok(joined)
     }
 
-    /// Of a page only the parts that have its keys; of other lists all parts at once.
+    /// Of a page only the parts that have its keys; of other lists, and of a last page, all parts at
+    /// once.
     async fn read_parts(
         self,
         cut: &Snapshot,
         request: &RangeRequest,
         parts: Vec<Part>,
-        want_count: bool,
+        known: Option<i64>,
     ) -> Result<Vec<PartAnswer>, Failure> {
-        let Some(first) = turns::first_part(&parts, request) else {
+        let want_count = known.is_none();
+        let is_last = known.is_some_and(|count| count <= request.limit);
+        let first = turns::first_part(&parts, request).filter(|_| !is_last);
+        let Some(first) = first else {
             let reads = parts.iter();
             let reads = reads.map(|part| self.read_part(cut, request, part, want_count));
             return try_join_all(reads).await;

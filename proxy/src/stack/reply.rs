@@ -152,8 +152,10 @@ fn failed(status: &Status) -> HeaderMap {
 #[cfg(test)]
 mod tests {
     use futures_util::stream;
-    use http_body_util::BodyExt as _;
-    use keyloom_etcd_api::wire::Header;
+    use http::StatusCode;
+    use http_body_util::{BodyExt as _, StreamBody};
+    use keyloom_etcd_api::{RawCodec, wire::Header};
+    use tonic::Streaming;
 
     use super::*;
 
@@ -203,6 +205,25 @@ mod tests {
         assert_eq!(bytes[..5], [&[0], &length.to_be_bytes()[..]].concat());
         assert_eq!((&bytes[5..], frames), (&message[..], 4));
         assert_eq!(trailers.get("grpc-status").unwrap(), "0");
+    }
+
+    /// A list that breaks off, wherever it does, is an error to its client and never a shorter list.
+    #[tokio::test]
+    async fn a_list_that_breaks_off_is_no_list() {
+        let kvs = vec![Bytes::from(vec![7; 1000]); 50];
+        let list = EncodedList::new(Header::default(), kvs, true, 60);
+        let mut body = single(Answer::List(list)).into_body();
+        let mut frames = Vec::new();
+        while let Some(Ok(frame)) = body.frame().await {
+            frames.extend(frame.into_data());
+        }
+        for (sent, whole) in [(0, false), (1, false), (3, false), (4, true)] {
+            let sent = frames.clone().into_iter().take(sent).map(Frame::data);
+            let body = StreamBody::new(stream::iter(sent.map(Ok::<_, Status>)));
+            let mut answer = Streaming::new_response(RawCodec, body, StatusCode::OK, None, None);
+            let message = answer.message().await;
+            assert_eq!(matches!(message, Ok(Some(_))), whole, "{message:?}");
+        }
     }
 
     #[tokio::test]

@@ -71,7 +71,7 @@ impl Request<'_> {
                 }
             })?;
             at = at.max(deleted.at);
-            count += deleted.count;
+            count = count.saturating_add(deleted.count);
             prev_kvs.extend(deleted.prev_kvs);
         }
         prev_kvs.sort_by(|a, b| a.key.cmp(&b.key));

@@ -83,9 +83,10 @@ impl Services {
 }
 
 fn add(status: &mut StatusResponse, other: StatusResponse) {
-    status.db_size += other.db_size;
-    status.db_size_in_use += other.db_size_in_use;
-    status.db_size_quota += other.db_size_quota;
+    let sum = |sum: &mut i64, size| *sum = sum.saturating_add(size);
+    sum(&mut status.db_size, other.db_size);
+    sum(&mut status.db_size_in_use, other.db_size_in_use);
+    sum(&mut status.db_size_quota, other.db_size_quota);
     oldest(status, other.version);
     status.errors.extend(other.errors);
 }
@@ -157,5 +158,8 @@ mod tests {
         add(&mut status, part("3.4.30", 7));
         add(&mut status, part("3.5.0", 1));
         assert_eq!((status.version.as_str(), status.db_size), ("3.4.30", 13));
+        // A store can say anything.
+        add(&mut status, part("3.5.0", i64::MAX));
+        assert_eq!(status.db_size, i64::MAX);
     }
 }

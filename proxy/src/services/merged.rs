@@ -259,7 +259,7 @@ impl Request<'_> {
             start: start.freeze(),
             ..page
         };
-        self.services.pages.remember(rest, joined.count - held);
+        self.services.pages.remember(&rest, joined.count - held);
     }
 }
 

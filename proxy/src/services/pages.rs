@@ -4,7 +4,8 @@
 //! interleaved routes costs a scan of them, but at a pinned revision the count of the next page is
 //! known: that of this page less what it held.
 //!
-//! Bound: [`CAPACITY`] entries, the oldest goes first; what is gone is counted again.
+//! Bound: [`CAPACITY`] entries with keys of [`LONGEST`] bytes together, the oldest goes first; what is
+//! gone, or has longer keys, is counted again.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -12,6 +13,9 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 const CAPACITY: usize = 4096;
+
+/// The bytes of both keys of an entry: clients may send keys of megabytes.
+const LONGEST: usize = 2048;
 
 /// The rest of one list.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -23,6 +27,17 @@ pub(super) struct Page {
     /// The first key of the rest.
     pub(super) start: Bytes,
     pub(super) range_end: Bytes,
+}
+
+impl Page {
+    /// With keys that hold neither a request nor an answer in memory.
+    fn owned(&self) -> Self {
+        Self {
+            start: Bytes::copy_from_slice(&self.start),
+            range_end: Bytes::copy_from_slice(&self.range_end),
+            ..*self
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -41,7 +56,11 @@ impl Pages {
         self.known.lock().counts.get(page).copied()
     }
 
-    pub(super) fn remember(&self, page: Page, count: i64) {
+    pub(super) fn remember(&self, page: &Page, count: i64) {
+        if page.start.len() + page.range_end.len() > LONGEST {
+            return;
+        }
+        let page = page.owned();
         let mut known = self.known.lock();
         if known.counts.insert(page.clone(), count).is_none() {
             known.by_age.push_back(page);
@@ -70,7 +89,7 @@ mod tests {
     #[test]
     fn a_count_is_known_for_its_revision_only() {
         let pages = Pages::default();
-        pages.remember(page(5), 7);
+        pages.remember(&page(5), 7);
         assert_eq!(pages.count(&page(5)), Some(7));
         assert_eq!(pages.count(&page(6)), None);
     }
@@ -79,11 +98,36 @@ mod tests {
     fn the_oldest_goes_first() {
         let pages = Pages::default();
         for at in 0..=i64::try_from(CAPACITY).unwrap() {
-            pages.remember(page(at), at);
-            pages.remember(page(at), at);
+            pages.remember(&page(at), at);
+            pages.remember(&page(at), at);
         }
         assert_eq!(pages.count(&page(0)), None);
         assert_eq!(pages.count(&page(1)), Some(1));
         assert_eq!(pages.known.lock().counts.len(), CAPACITY);
+    }
+
+    #[test]
+    fn what_is_remembered_holds_no_request() {
+        let (pages, request) = (Pages::default(), Bytes::from(vec![b'k'; 8192]));
+        let of_request = Page {
+            start: request.slice(..10),
+            range_end: request.slice(10..20),
+            ..page(5)
+        };
+        pages.remember(&of_request, 7);
+        assert_eq!(pages.count(&of_request), Some(7));
+        drop(of_request);
+        assert!(request.is_unique());
+    }
+
+    #[test]
+    fn long_keys_are_not_remembered() {
+        let pages = Pages::default();
+        let long = Page {
+            start: Bytes::from(vec![b'k'; LONGEST]),
+            ..page(5)
+        };
+        pages.remember(&long, 7);
+        assert_eq!(pages.count(&long), None);
     }
 }

@@ -17,8 +17,9 @@ use crate::{
     net::Net,
     plan::Plan,
     stage::{Known, Phase, Stage},
+    stores::SimStore,
     trace,
-    traffic::{general, kubernetes, leases, viewer::Viewer},
+    traffic::{foreign, general, kubernetes, leases, viewer::Viewer},
     truth::Follower,
 };
 
@@ -71,8 +72,14 @@ impl Signals {
 }
 
 /// Runs everything that the clients do.
-pub(crate) async fn conduct(plan: Plan, stage: Stage, net: Net, signals: Signals) {
-    let followers = match all(&plan, &stage, &net, &signals).await {
+pub(crate) async fn conduct(
+    plan: Plan,
+    stage: Stage,
+    net: Net,
+    signals: Signals,
+    stores: Vec<Arc<SimStore>>,
+) {
+    let followers = match all(&plan, &stage, &net, &signals, stores).await {
         Ok(followers) => followers,
         Err(error) => {
             trace::say(format_args!("the conductor gives up: {error:#}"));
@@ -82,13 +89,24 @@ pub(crate) async fn conduct(plan: Plan, stage: Stage, net: Net, signals: Signals
     signals.0.lock().over = Some(followers);
 }
 
-async fn all(plan: &Plan, stage: &Stage, net: &Net, signals: &Signals) -> Result<Vec<Follower>> {
+async fn all(
+    plan: &Plan,
+    stage: &Stage,
+    net: &Net,
+    signals: &Signals,
+    stores: Vec<Arc<SimStore>>,
+) -> Result<Vec<Follower>> {
     let mut reader = Client::new(99, plan.seed, stage, net)?;
     signals.0.lock().resting = true;
     stage.begin_with(read_all(&mut reader).await);
     signals.0.lock().resting = false;
     let mut viewers = viewers(plan, stage, net)?;
     writers(plan, stage, net)?;
+    if plan.foreign {
+        let id = 30;
+        let client = Client::new(id, plan.seed.wrapping_mul(64) + id, stage, net)?;
+        tokio::spawn(foreign::run(client, plan.clone(), stores));
+    }
     stage.go(Phase::Work);
     let end = Instant::now() + plan.work;
     while Instant::now() < end || signals.is_lost() {

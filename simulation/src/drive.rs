@@ -18,6 +18,7 @@ use crate::{
     stage::Stage,
     stores::SimStore,
     trace,
+    watchdog::Watchdog,
 };
 
 /// How long everything may take to be well again, once nothing goes wrong any more.
@@ -152,6 +153,7 @@ impl Drive {
             stage.clone(),
             net.clone(),
             self.signals.clone(),
+            stores.clone(),
         );
         self.world.start(async move {
             for store in &stores {
@@ -167,11 +169,13 @@ impl Drive {
         faults: &mut Faults,
         mut reloads: Reloads,
     ) -> Result<Option<Vec<crate::truth::Follower>>> {
+        let watchdog = Watchdog::new(self.seed);
         let mut healed_at = None;
         let mut second = Duration::ZERO;
         loop {
             self.now += TICK;
             trace::at(self.now);
+            watchdog.at(self.now);
             self.net.deliver(self.now);
             if self.now >= second && healed_at.is_none() {
                 second += Duration::from_secs(1);

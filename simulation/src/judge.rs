@@ -97,8 +97,8 @@ fn check_told(
     let mut facts = Facts::gather(&segment.history, &watchers, before).map_err(one)?;
     facts.headers_are_bookmarks = true;
     facts.compactions.push((0, segment.compacted));
-    if plan.reloads {
-        // What lies below a change is behind a floor.
+    if plan.reloads || plan.others_compact {
+        // What lies below a change is behind a floor, and so is what somebody else compacted.
         facts.compactions.push((0, i64::MAX));
     }
     if segment.recovered {
@@ -225,7 +225,7 @@ fn check_calls(
         // They differ.
         drop(start.lease_grant(&LeaseGrantRequest { ttl: 60, id }));
     }
-    let floors = plan.reloads || segment.recovered;
+    let floors = plan.reloads || plan.others_compact || segment.recovered;
     for operation in &mut segment.history.operations {
         // A change of the topology, or a lost order, leaves a floor that no compaction explains.
         if floors && matches!(operation.outcome, Outcome::Refused(EtcdError::Compacted)) {
@@ -243,8 +243,9 @@ fn check_calls(
         start,
         witness: Some(replay),
         ended_leases: segment.leases.iter().copied().collect::<BTreeSet<_>>(),
-        // A change of the topology takes a revision.
-        gaps: plan.reloads,
+        // A change of the topology takes a revision, and so does a key that somebody wrote to a
+        // store that it does not route to.
+        gaps: plan.reloads || plan.foreign,
         budget: BUDGET,
     };
     match check_linearizable(&segment.history, &rules) {

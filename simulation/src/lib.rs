@@ -12,7 +12,7 @@
 //! | [`plan`], [`faults`], [`reloads`] | what a seed decides: the stage, and what goes wrong |
 //! | [`stage`], [`client`], [`traffic`], [`conduct`] | what clients do |
 //! | [`judge`], [`owners`], [`truth`] | whether it was as one etcd |
-//! | [`drive`], [`fleet`] | one run; many |
+//! | [`drive`], [`watchdog`], [`fleet`] | one run, its end where it has none; many |
 //!
 //! One process runs one seed, on one thread, because chance of the operating system is made the
 //! same in every process (`chance.c`): a seed replays exactly.
@@ -40,5 +40,6 @@ mod truth;
 mod drive;
 mod fleet;
 mod trace;
+mod watchdog;
 
 pub mod cli;

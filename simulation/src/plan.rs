@@ -32,6 +32,9 @@ pub(crate) struct Plan {
     /// The longest pause of a client between two calls, in milliseconds.
     pub(crate) pause: i64,
     pub(crate) versions: Vec<&'static str>,
+    /// Whether somebody writes to the stores past Keyloom, and compacts them.
+    pub(crate) foreign: bool,
+    pub(crate) others_compact: bool,
 }
 
 /// Name, matcher, and the group of keys that it takes.
@@ -69,7 +72,7 @@ impl Plan {
                 one.unwrap_or(VERSIONS[0])
             }
         });
-        Self {
+        let plan = Self {
             versions: versions.collect(),
             seed,
             latency,
@@ -88,6 +91,15 @@ impl Plan {
             patient: chance.percent(15),
             pause: chance.between(60, 400),
             backends,
+            foreign: false,
+            others_compact: false,
+        };
+        // Drawn last, so that all else of a seed is as it was without.
+        let foreign = chance.percent(40);
+        Self {
+            foreign,
+            others_compact: foreign && plan.compacts && chance.percent(25),
+            ..plan
         }
     }
 

@@ -154,6 +154,11 @@ impl SimStore {
             .end_streams(&CallError::Unknown("killed".to_owned()));
     }
 
+    /// Whether a call that comes now is answered now.
+    pub(crate) fn answers(&self) -> bool {
+        self.is_running() && !*self.hung.borrow()
+    }
+
     pub(crate) fn is_running(&self) -> bool {
         self.running.lock().is_some()
     }

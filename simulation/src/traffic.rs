@@ -4,9 +4,11 @@
 //! |---|---|
 //! | [`general`] | any client of etcd: ranges with every option, puts, deletes, transactions |
 //! | [`kubernetes`] | as kube-apiserver: optimistic writes, pages, compaction |
+//! | [`foreign`] | somebody who writes to the stores themselves, past Keyloom |
 //! | [`leases`] | grants, keep-alives, revokes, expiry |
 //! | [`viewer`] | watches: from a list, from old revisions, with progress, filters, slow readers |
 
+pub(crate) mod foreign;
 pub(crate) mod general;
 pub(crate) mod kubernetes;
 pub(crate) mod leases;

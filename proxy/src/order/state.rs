@@ -266,7 +266,8 @@ impl Merged {
             self.nudge.notify_one();
             tokio::select! {
                 () = changed => {}
-                () = sleep_until(until) => {}
+                // (Whoever ignores the end of the term does not wait for it either.)
+                () = sleep_until(until), if !planted(Bug::TermIgnored) => {}
             }
         }
     }

@@ -262,7 +262,7 @@ impl Viewer {
             if finish.is_none() && !self.steady && Instant::now() > end {
                 return;
             }
-            if finish.is_some_and(|last| self.waits_for_more(last)) {
+            if finish.is_some_and(|last| waits_for_more(&self.wishes, last)) {
                 return;
             }
             tokio::select! {
@@ -287,13 +287,6 @@ impl Viewer {
                 self.say_something(connection);
             }
         }
-    }
-
-    /// Whether progress up to a revision is never announced on the stream, because one of its
-    /// watches is to begin later.
-    fn waits_for_more(&self, finish: i64) -> bool {
-        let later = |wish: &Wish| wish.id.is_some() && wish.start > finish + 1;
-        self.wishes.iter().any(later)
     }
 
     /// Asks for progress, and rarely ends a watch.
@@ -337,5 +330,56 @@ impl Viewer {
             self.client.stage.witness(next - 1);
         }
         !heard.over
+    }
+}
+
+/// Whether progress up to a revision is never announced on the stream: as long as one of its watches
+/// is to begin later than the newest revision etcd is silent, even where that watch would be told
+/// nothing more than the next one.
+fn waits_for_more(wishes: &[Wish], last: i64) -> bool {
+    wishes
+        .iter()
+        .any(|wish| wish.id.is_some() && wish.start > last)
+}
+
+#[cfg(test)]
+mod tests {
+    use keyloom_etcd_api::etcdserverpb::PutRequest;
+    use keyloom_testkit::model::{Etcd, Identity, WatchStream};
+
+    use super::*;
+
+    fn request(union: RequestUnion) -> WatchRequest {
+        WatchRequest {
+            request_union: Some(union),
+        }
+    }
+
+    #[test]
+    fn nobody_waits_for_progress_where_etcd_tells_none() {
+        let mut etcd = Etcd::new(Identity::default());
+        for _ in 0..3 {
+            let put = PutRequest {
+                key: "a".into(),
+                ..PutRequest::default()
+            };
+            etcd.put(&put).expect("a write");
+        }
+        let last = etcd.revision();
+        for start in 0..last + 3 {
+            let mut wish = Wish::new(WatchCreateRequest {
+                start_revision: start,
+                ..WatchCreateRequest::default()
+            });
+            (wish.start, wish.id) = (start, Some(0));
+            let mut stream = WatchStream::default();
+            stream.request(
+                &etcd,
+                request(RequestUnion::CreateRequest(wish.request.clone())),
+            );
+            let progress = RequestUnion::ProgressRequest(WatchProgressRequest {});
+            let is_told = !stream.request(&etcd, request(progress)).is_empty();
+            assert_eq!(waits_for_more(&[wish], last), !is_told, "from {start}");
+        }
     }
 }

@@ -95,11 +95,14 @@ impl Plan {
 async fn nothing_breaks_and_nothing_grows() {
     let plan = Plan::asked();
     let mut ground = Ground::new().await;
-    live(&plan, &mut ground).await;
+    let samples = live(&plan, &mut ground).await;
     kill(&plan, &mut ground).await;
+    if plan.is_long {
+        samples.must_be_flat();
+    }
 }
 
-async fn live(plan: &Plan, ground: &mut Ground) {
+async fn live(plan: &Plan, ground: &mut Ground) -> Samples {
     // A store that is away must not end the term.
     let arguments = ["--term", "30s", "--watch-history", HISTORY];
     let mut keyloom = Keyloom::launch_with(&ground.file(), &arguments);
@@ -111,10 +114,8 @@ async fn live(plan: &Plan, ground: &mut Ground) {
         () = work => {}
     }
     eprintln!("{}", samples.report());
-    if plan.is_long {
-        samples.must_be_flat();
-    }
     assert!(keyloom.terminate().await.success(), "a clean end");
+    samples
 }
 
 async fn rounds(plan: &Plan, ground: &mut Ground, keyloom: &Keyloom, samples: &Samples) {

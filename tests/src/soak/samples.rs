@@ -51,8 +51,10 @@ pub struct Samples {
     table: Option<PathBuf>,
 }
 
-/// How much more the last quarter may take than the second, of what the second takes and beside it.
-const MORE: f64 = 0.10;
+/// How much more the last quarter may take than the third, of what the third takes and beside it. In
+/// the first half of an hour what is bounded becomes full: the events that stores keep for watches, and
+/// the last 50,000 keys that came or went of a SQLite file, which at this load take 25 minutes.
+const MORE: f64 = 0.05;
 const MORE_BYTES: f64 = 4.0 * 1024.0 * 1024.0;
 
 /// A runtime's tasks and files differ by the connections to stores that are just open.
@@ -120,11 +122,11 @@ impl Samples {
         quarters(&self.all.borrow())
     }
 
-    /// Fails where the memory of the last quarter is more than that of the second.
+    /// Fails where the memory of the last quarter is more than that of the third.
     pub fn must_be_flat(&self) {
-        let [_, second, _, last] = self.quarters();
+        let [_, _, third, last] = self.quarters();
         assert!(
-            last <= second * (1.0 + MORE) + MORE_BYTES,
+            last <= third * (1.0 + MORE) + MORE_BYTES,
             "the memory grows: {}",
             self.report()
         );
@@ -217,7 +219,7 @@ mod tests {
     #[tokio::test]
     #[should_panic(expected = "the memory grows")]
     async fn what_grows_on_is_not() {
-        samples(|second| 40e6 + second * 3e4).must_be_flat();
+        samples(|second| 40e6 + second * 5e4).must_be_flat();
     }
 
     #[tokio::test]

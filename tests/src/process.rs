@@ -13,6 +13,7 @@ use std::{
 };
 
 use rustix::process::{Pid, Signal, kill_process};
+use tokio::time::Instant;
 
 use crate::poll;
 
@@ -93,9 +94,27 @@ impl Process {
         self.wait(poll::LONG).await;
     }
 
-    /// Stops it in its tracks, as a long pause of its machine would.
+    /// Stops it in its tracks, as a long pause of its machine would. None of its threads runs any more
+    /// when this returns: the signal stops them once one of them gets a core to take it on.
     pub fn pause(&mut self) {
         self.signal(Signal::STOP);
+        let deadline = Instant::now() + poll::LONG;
+        while self.ended().is_none() && !self.is_stopped() {
+            assert!(Instant::now() < deadline, "{} does not stop", self.name);
+            thread::yield_now();
+        }
+    }
+
+    /// proc(5): what a thread is doing follows its name, which stands in brackets.
+    fn is_stopped(&self) -> bool {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id()));
+        let is_stopped = |task: fs::DirEntry| {
+            let stat = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+            let state = stat.rsplit_once(") ").map(|(_, rest)| &rest[..1]);
+            // A thread that ended meanwhile runs no more.
+            matches!(state, None | Some("T" | "Z" | "X"))
+        };
+        tasks.is_ok_and(|mut tasks| tasks.all(|task| task.is_ok_and(is_stopped)))
     }
 
     /// Lets it go on after [`Self::pause`].

@@ -17,6 +17,7 @@ use crate::{
     round::Load,
     run::{self, Outcome, Plan, Subject},
     sqlite::Sqlite,
+    stores::Stores,
     workload::{Shape, Workload},
 };
 
@@ -38,6 +39,8 @@ enum Command {
     Sqlite(Sqlite),
     /// How soon Keyloom and grpc-proxy are ready, and what they take while nothing happens
     Footprint(Footprint),
+    /// How writes and lists do over more and more stores that wait for their disk
+    Stores(Stores),
 }
 
 #[derive(Debug, Args)]
@@ -143,6 +146,7 @@ impl Arguments {
             Command::Compare(compare) => compare.run(),
             Command::Sqlite(sqlite) => sqlite.run(),
             Command::Footprint(footprint) => footprint.run(),
+            Command::Stores(stores) => stores.run(),
         }
     }
 }
@@ -266,7 +270,7 @@ pub(crate) fn block_on<T>(threads: usize, work: impl Future<Output = Result<T>>)
     runtime.block_on(work)
 }
 
-fn seconds(text: &str) -> Result<Duration> {
+pub(crate) fn seconds(text: &str) -> Result<Duration> {
     let seconds: f64 = text.parse().context("not a number of seconds")?;
     Duration::try_from_secs_f64(seconds).context("not a number of seconds")
 }

@@ -1,9 +1,12 @@
 //! What a proxy takes while nothing happens: the time until it is ready, its memory as it stands,
 //! and what idle watchers and connections add.
 //!
-//! Every round starts each proxy anew in front of the same etcds: Keyloom with one store and with two,
-//! and grpc-proxy. In the end one write must reach every watcher once: a proxy that does not watch
+//! Every round starts each proxy anew in front of new etcds: Keyloom with one store and with two, and
+//! grpc-proxy. What was there before would count: a Keyloom that finds a ledger whose owner did not end
+//! waits for its term. In the end one write must reach every watcher once: a proxy that does not watch
 //! saves memory too. How many watchers the stores have meanwhile is what the watchers cost them.
+
+mod mtls;
 
 use std::{
     fs,
@@ -32,7 +35,7 @@ use crate::{
     report::{Table, figure},
     request::Request,
     run::Outcome,
-    server::{Server, answers, etcd, free_address},
+    server::{Server, answers, etcd, free_address, grpc_proxy},
     stats::{Figures, median_of},
     workload::delivery,
 };
@@ -52,6 +55,9 @@ pub(crate) struct Footprint {
     /// Connections that they share; as many again are opened without anything on them
     #[arg(long, default_value_t = 20)]
     connections: usize,
+    /// Connections with certificates on both sides, to a Keyloom of their own
+    #[arg(long, default_value_t = 500)]
+    mtls_connections: usize,
     #[arg(long, default_value_t = 5)]
     rounds: usize,
     #[command(flatten)]
@@ -138,7 +144,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 impl Footprint {
     pub(crate) fn run(self) -> Result<()> {
         ensure!(
-            self.watchers > 0 && self.connections > 0 && self.rounds > 0,
+            self.watchers > 0
+                && self.connections > 0
+                && self.mtls_connections > 0
+                && self.rounds > 0,
             "at least one"
         );
         let outcome = block_on(1, self.measure())?;
@@ -148,7 +157,6 @@ impl Footprint {
 
     async fn measure(&self) -> Result<Outcome> {
         let program = self.peers.join("etcd");
-        let stores = Stores::start(&program).await?;
         let mut outcome = Outcome {
             workload: "footprint".to_owned(),
             clients: self.watchers,
@@ -158,6 +166,7 @@ impl Footprint {
         };
         for _ in 0..self.rounds {
             for (name, rounds) in &mut outcome.targets {
+                let stores = Stores::start(&program).await?;
                 let address = free_address()?;
                 let command = self.command(name, &program, &stores, address)?;
                 let log = stores.path(&format!("{name}.log"));
@@ -168,6 +177,9 @@ impl Footprint {
                 let figures = self.round(&server, &stores).await;
                 let mut figures = figures.with_context(|| name.clone())?;
                 figures.insert("ready_ms".to_owned(), ready.as_secs_f64() * 1e3);
+                if name == ONE {
+                    figures.insert("mtls_kib".to_owned(), self.mtls(&stores).await?);
+                }
                 rounds.push(figures);
             }
         }
@@ -183,11 +195,7 @@ impl Footprint {
     ) -> Result<Command> {
         let main = stores.main()?;
         if name == GRPC_PROXY {
-            let mut command = Command::new(etcd);
-            command.args(["grpc-proxy", "start"]);
-            command.arg(format!("--listen-addr={address}"));
-            command.arg(format!("--endpoints={main}"));
-            return Ok(command);
+            return Ok(grpc_proxy(etcd, address, main));
         }
         let mut command = Command::new(&self.keyloom);
         command.args(["serve", "--listen", &format!("http://{address}")]);
@@ -242,6 +250,12 @@ impl Footprint {
         ]))
     }
 
+    async fn mtls(&self, stores: &Stores) -> Result<f64> {
+        let (main, log) = (stores.main()?, stores.path("keyloom-mtls.log"));
+        let each = mtls::connection_kib(&self.keyloom, main, &log, self.mtls_connections).await;
+        each.context("connections with certificates")
+    }
+
     async fn everybody_hears(
         &self,
         connections: &[Connection],
@@ -272,6 +286,7 @@ impl Footprint {
             "ready ms",
             "base MiB",
             "KiB for each connection",
+            "KiB for each mTLS connection",
             &watcher,
             "after an event",
             "watchers at the stores",
@@ -283,6 +298,7 @@ impl Footprint {
                 of("ready_ms"),
                 of("base_mib"),
                 of("connection_kib"),
+                of("mtls_kib"),
                 of("watcher_kib"),
                 of("active_kib"),
                 of("at_stores"),

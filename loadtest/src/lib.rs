@@ -4,7 +4,8 @@
 //! [`round`] drives the clients of one round at the pace of [`pace`], [`workload`] says what each
 //! client sends and checks every answer, [`stats`] and [`report`] make the table and the JSON,
 //! [`plot`] the picture.
-//! [`compare`] and [`sqlite`] start peers of their own and put them side by side.
+//! [`compare`], [`sqlite`], [`footprint`] and [`stores`] start peers of their own and put them side by
+//! side.
 //!
 //! It speaks only the wire, over its own thin client ([`connection`]), so that the machine's time
 //! goes to what is measured.
@@ -27,3 +28,4 @@ mod progress;
 mod compare;
 mod sqlite;
 mod footprint;
+mod stores;

@@ -49,6 +49,28 @@ impl Process {
     }
 }
 
+/// For how long the cores of this machine have worked so far, all together, in us.
+///
+/// # Errors
+/// Where the kernel does not say.
+pub(crate) fn cores_busy_us() -> Result<f64> {
+    let text = fs::read_to_string("/proc/stat").context("reading /proc/stat")?;
+    busy(&text).context("/proc/stat has another shape than it had")
+}
+
+/// proc(5): user, nice, system, idle, iowait, irq, softirq; what follows is others' work.
+fn busy(stat: &str) -> Option<f64> {
+    let all = stat.lines().next()?.strip_prefix("cpu ")?;
+    let ticks = all.split_whitespace().map(str::parse::<u64>);
+    let ticks = ticks.collect::<Result<Vec<_>, _>>().ok()?;
+    let &[user, nice, system, _, _, irq, softirq, ..] = &ticks[..] else {
+        return None;
+    };
+    #[expect(clippy::cast_precision_loss, reason = "exact for 28 million years")]
+    let busy = (user + nice + system + irq + softirq) as f64;
+    Some(busy * TICK_US)
+}
+
 /// proc(5): the second field is a name in brackets, which may hold anything; utime and stime are
 /// the fields 14 and 15, rss is 24.
 fn parse(stat: &str) -> Option<Usage> {
@@ -79,6 +101,14 @@ mod tests {
         );
         assert_eq!(parse("42 (short) S 1"), None);
         assert_eq!(parse(""), None);
+    }
+
+    #[test]
+    fn the_work_of_all_cores_is_read() {
+        let stat = "cpu  10 1 5 900 30 2 3 7 0 0\ncpu0 5 0 0 0 0 0 0 0 0 0\n";
+        assert_eq!(busy(stat), Some(210_000.0));
+        assert_eq!(busy("cpu 1 2"), None);
+        assert!(cores_busy_us().unwrap() > 0.0);
     }
 
     #[test]

@@ -111,6 +111,17 @@ pub(crate) fn etcd(
     Ok(command)
 }
 
+/// etcd's own proxy, in front of one store.
+pub(crate) fn grpc_proxy(etcd: &Path, address: SocketAddr, store: SocketAddr) -> Command {
+    let mut command = Command::new(etcd);
+    command.args(["grpc-proxy", "start"]);
+    command.arg(format!("--listen-addr={address}"));
+    // It connects to itself by that address, and ends where it cannot within seconds.
+    command.arg(format!("--advertise-client-url={address}"));
+    command.arg(format!("--endpoints={store}"));
+    command
+}
+
 /// An address that was free a moment ago.
 ///
 /// # Errors

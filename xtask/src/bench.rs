@@ -18,12 +18,17 @@ use crate::{
 pub(crate) enum Comparison {
     /// Keyloom in front of etcd, beside grpc-proxy and the floor
     Proxy,
+    /// A cluster's traffic through them, with watches and progress: in front of etcd 3.6, since 3.4.23
+    /// may answer a progress request ahead of events that it has not sent yet
+    Cluster,
     /// Keyloom's own store on SQLite, beside kine and etcd
     Sqlite,
     /// What Keyloom and grpc-proxy take while nothing happens
     Footprint,
     /// Instructions of routing, by the number of routes
     Routing,
+    /// Writes and lists over more and more stores that wait for the disk
+    Stores,
 }
 
 /// `arguments` are the load generator's.
@@ -52,15 +57,23 @@ pub(crate) fn compare(root: &Path, comparison: Comparison, arguments: &[String])
     let mut command = std::process::Command::new(&loadtest);
     command.env("KEYLOOM_BIN", &keyloom);
     command.env("KEYLOOM_PEERS", &peers.bin);
-    command.env("KEYLOOM_ETCD34", &peers.etcd34);
     match comparison {
-        Comparison::Proxy => command.arg("compare"),
+        Comparison::Proxy => command.env("KEYLOOM_ETCD34", &peers.etcd34).arg("compare"),
+        Comparison::Cluster => command.env_remove("KEYLOOM_ETCD34").args([
+            "compare",
+            "--workload=cluster",
+            "--alone=get",
+        ]),
         Comparison::Footprint | Comparison::Routing => command.arg("footprint"),
-        Comparison::Sqlite => {
+        Comparison::Sqlite | Comparison::Stores => {
             // Not a temporary folder, which may be memory: the workspace is on a disk.
             let folder = root.join("target/bench");
             fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
-            command.arg("sqlite").arg("--folder").arg(folder)
+            let command = match comparison {
+                Comparison::Stores => command.arg("stores"),
+                _ => command.arg("sqlite"),
+            };
+            command.arg("--folder").arg(folder)
         }
     };
     run(command.args(arguments))

@@ -9,7 +9,7 @@ use super::{ETCD, FOUR, GRPC_PROXY, ONE, RAW, TONIC};
 use crate::{
     keyspace::namespace,
     run::Subject,
-    server::{Server, answers, etcd, free_address},
+    server::{Server, answers, etcd, free_address, grpc_proxy},
 };
 
 /// Where the programs are.
@@ -102,15 +102,7 @@ fn single(programs: &Programs, name: &str, store: SocketAddr) -> Result<(Command
     let command = match name {
         RAW => floor("keyloom-floor-raw"),
         TONIC => floor("keyloom-floor-tonic"),
-        GRPC_PROXY => {
-            let mut command = Command::new(&programs.etcd);
-            command.args(["grpc-proxy", "start"]);
-            command.args([
-                format!("--listen-addr={address}"),
-                format!("--endpoints={store}"),
-            ]);
-            command
-        }
+        GRPC_PROXY => grpc_proxy(&programs.etcd, address, store),
         _ => {
             let mut command = keyloom(programs, address);
             command.args(["--endpoint", &format!("http://{store}")]);

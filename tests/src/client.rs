@@ -144,11 +144,7 @@ impl Client {
 
     /// The endpoint's current revision.
     pub async fn revision(&self) -> i64 {
-        let request = RangeRequest {
-            key: "\0".into(),
-            ..RangeRequest::default()
-        };
-        let answer = self.kv().range(request).await.expect("a read");
+        let answer = self.kv().range(anything()).await.expect("a read");
         answer.into_inner().header.expect("a header").revision
     }
 
@@ -161,5 +157,13 @@ impl Client {
     pub async fn hash(&self) -> HashKvResponse {
         let answer = self.maintenance().hash_kv(HashKvRequest::default()).await;
         answer.expect("a hash").into_inner()
+    }
+}
+
+/// A read of a key that nobody writes.
+pub(crate) fn anything() -> RangeRequest {
+    RangeRequest {
+        key: "\0".into(),
+        ..RangeRequest::default()
     }
 }

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | [`programs`] | where etcd, etcdctl and keyloom are |
 //! | [`process`] | a child that dies with its owner and shows its log when a test fails |
-//! | [`etcd`], [`keyloom`], [`etcdctl`] | the programs |
+//! | [`etcd`], [`keyloom`], [`grpc_proxy`], [`etcdctl`] | the programs |
 //! | [`served`] | a program that keeps its address when it is started again |
 //! | [`tls`], [`page`] | certificates, and the documentation as something that is run |
 //! | [`ground`] | the stores of a topology: etcds, SQLite files, or both |
@@ -46,6 +46,7 @@ pub mod page;
 
 pub mod etcd;
 pub mod keyloom;
+pub mod grpc_proxy;
 pub mod etcdctl;
 pub mod served;
 pub mod ground;
@@ -73,5 +74,6 @@ pub use duel::Duel;
 pub use etcd::{Etcd, Version};
 pub use etcdctl::Etcdctl;
 pub use ground::{Ground, Kind};
+pub use grpc_proxy::GrpcProxy;
 pub use keyloom::Keyloom;
 pub use served::Served;

@@ -18,6 +18,7 @@
 //! | [`robustness`] | everything at once, for as long as wished |
 //! | [`soak`] | and does anything grow, or break, in an hour? |
 //! | [`kills`], [`pauses`], [`hand_over`] | do clients notice when a Keyloom ends, stops or follows another? |
+//! | [`cost`] (alone, after the others) | does a request cost what it cost? |
 
 #![allow(
     clippy::expect_used,
@@ -59,3 +60,4 @@ mod soak;
 mod kills;
 mod pauses;
 mod hand_over;
+mod cost;

@@ -33,6 +33,9 @@ pub(crate) const ALL: Wanted<'_> = Wanted {
     arguments: &[],
 };
 
+/// What compares CPU times, and runs when nothing else of ours does.
+const COST: &str = "cost::";
+
 const MATRIX_THREADS: &str = "--test-threads=8";
 
 const TESTS: [&str; 5] = [
@@ -52,7 +55,14 @@ pub(crate) fn etcd(root: &Path, steps: &mut Steps, wanted: Wanted<'_>) -> Option
         build: "e2e: build tests",
         run: "e2e: run",
     };
-    programs.test(root, steps, &target, wanted)?;
+    let skipped = ["--skip".to_owned(), COST.to_owned()];
+    let arguments = [&skipped, wanted.arguments].concat();
+    let others = Wanted {
+        arguments: &arguments,
+        ..wanted
+    };
+    programs.test(root, steps, &target, others)?;
+    programs.cost(root, steps, wanted)?;
     // What the tests stand on has tests itself.
     let own = || {
         let mut tests = cargo(root, &TESTS);
@@ -176,6 +186,24 @@ impl Programs {
         let wanted = Wanted {
             arguments: &arguments,
             ..wanted
+        };
+        self.test(root, steps, &target, wanted)
+    }
+
+    /// Whether requests cost what they cost. Shows what it measured.
+    fn cost(&self, root: &Path, steps: &mut Steps, wanted: Wanted<'_>) -> Option<()> {
+        if !wanted.filter.is_empty() && !wanted.filter.iter().any(|each| COST.starts_with(each)) {
+            return Some(());
+        }
+        let target = Target {
+            name: "e2e",
+            feature: None,
+            build: "cost: build tests",
+            run: "cost: run",
+        };
+        let wanted = Wanted {
+            filter: &[COST.to_owned()],
+            arguments: &["--nocapture".to_owned()],
         };
         self.test(root, steps, &target, wanted)
     }

@@ -35,7 +35,13 @@ row!(store_half_open, run(Fault::HalfOpen, Victim::Tenant));
 row!(store_slow, run(Fault::Slow, Victim::Tenant));
 row!(answers_lost, run(Fault::AnswersLost, Victim::Tenant));
 row!(store_killed, run(Fault::Killed, Victim::Tenant));
+row!(disk_full, run(Fault::Full, Victim::Pods));
 row!(default_store_down, run(Fault::Down, Victim::Default));
+row!(default_store_hung, run(Fault::Hung, Victim::Default));
+row!(
+    default_store_half_open,
+    run(Fault::HalfOpen, Victim::Default)
+);
 row!(default_store_killed, run(Fault::Killed, Victim::Default));
 row!(keyloom_killed, change(Change::Killed));
 row!(keyloom_paused, change(Change::Paused));

@@ -49,11 +49,17 @@ impl Keyloom {
     /// [`Self::launch`] with further arguments.
     #[must_use]
     pub fn launch_with(topology: &str, further: &[&str]) -> Self {
+        Self::launch_by(Vec::new(), topology, further)
+    }
+
+    /// [`Self::launch_with`] by another program, which starts it.
+    #[must_use]
+    pub fn launch_by(by: Vec<String>, topology: &str, further: &[&str]) -> Self {
         let home = tempfile::tempdir().expect("a temporary folder");
         let file = write_topology(home.path(), topology);
         let mut arguments = vec!["--topology".to_owned(), file.display().to_string()];
         arguments.extend(further.iter().map(|argument| (*argument).to_owned()));
-        Self::spawn(Vec::new(), arguments, home)
+        Self::spawn(by, arguments, home)
     }
 
     /// Serves with nothing named, a database in a folder of its own, and waits until it is ready.

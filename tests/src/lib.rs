@@ -10,6 +10,7 @@
 //! | [`etcd`], [`keyloom`], [`grpc_proxy`], [`etcdctl`] | the programs |
 //! | [`served`] | a program that keeps its address when it is started again |
 //! | [`tls`], [`page`] | certificates, and the documentation as something that is run |
+//! | [`disk`] | a disk that can be full |
 //! | [`ground`] | the stores of a topology: etcds, SQLite files, or both |
 //! | [`client`] | calls to an endpoint, independent of Keyloom's own way to stores |
 //! | [`poll`], [`http`], [`metrics`] | waiting for a state, and reading counters |
@@ -43,6 +44,7 @@ pub mod process;
 pub mod port;
 pub mod tls;
 pub mod page;
+pub mod disk;
 
 pub mod etcd;
 pub mod keyloom;

@@ -5,14 +5,13 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
 };
 
 use keyloom_etcd_api::{
     EtcdError,
     etcdserverpb::{AlarmRequest, PutRequest},
 };
-use keyloom_tests::{Client, Keyloom, split::everything};
+use keyloom_tests::{Client, Keyloom, disk::SmallDisk, split::everything};
 use tempfile::TempDir;
 use tonic::{Code, Status};
 
@@ -36,60 +35,30 @@ async fn count(client: &Client) -> i64 {
     answer.expect("a list").into_inner().count
 }
 
-/// Whether this system lets a test have a file system of its own.
-fn may_mount() -> bool {
-    let mut command = Command::new("unshare");
-    command.args([
-        "--map-root-user",
-        "--mount",
-        "mount",
-        "-t",
-        "tmpfs",
-        "tmpfs",
-        "/mnt",
-    ]);
-    command.stdout(Stdio::null()).stderr(Stdio::null());
-    command.status().is_ok_and(|status| status.success())
-}
-
 /// A Keyloom on a disk that is nearly full, and what makes room on it. Where no disk can be had,
 /// the limit of the database's own size takes its place.
 struct Tight {
     keyloom: Keyloom,
-    ballast: Option<PathBuf>,
+    disk: Option<SmallDisk>,
 }
 
 impl Tight {
     /// On a real disk where the system lets a test have one.
     async fn start() -> Self {
-        if !may_mount() {
+        let Some(disk) = SmallDisk::new() else {
             return Self::limited().await;
-        }
+        };
         let home = tempfile::tempdir().expect("a temporary folder");
-        let disk = home.path().join("disk");
-        fs::create_dir(&disk).expect("the folder is the test's own");
-        let mount = "mount -t tmpfs -o size=12m tmpfs disk && \
-             dd if=/dev/zero of=disk/ballast bs=1M count=4 status=none && exec \"$@\"";
-        let by = [
-            "unshare",
-            "--map-root-user",
-            "--mount",
-            "sh",
-            "-c",
-            mount,
-            "sh",
-        ];
-        let arguments = ["--endpoint", "sqlite://./disk/keyloom.db"];
-        let mut keyloom = Keyloom::launch_in(home, &by, &arguments);
+        let (by, endpoint) = (
+            disk.by(),
+            format!("sqlite://{}/keyloom.db", disk.path().display()),
+        );
+        let by: Vec<_> = by.iter().map(String::as_str).collect();
+        let mut keyloom = Keyloom::launch_in(home, &by, &["--endpoint", &endpoint]);
         keyloom.ready().await;
-        // Only the program sees its disk; this is the way in from outside.
-        let inside = PathBuf::from(format!("/proc/{}/root", keyloom.id()));
-        let disk = disk.strip_prefix("/").expect("absolute");
-        let ballast = inside.join(disk).join("ballast");
-        assert!(ballast.exists(), "{}", ballast.display());
         Self {
             keyloom,
-            ballast: Some(ballast),
+            disk: Some(disk),
         }
     }
 
@@ -100,14 +69,14 @@ impl Tight {
         keyloom.ready().await;
         Self {
             keyloom,
-            ballast: None,
+            disk: None,
         }
     }
 
     /// Mends it, for a running program where that can be.
     async fn make_room(&mut self, client: Client) -> Client {
-        if let Some(ballast) = &self.ballast {
-            fs::remove_file(ballast).expect("the ballast");
+        if let Some(disk) = &self.disk {
+            disk.make_room(self.keyloom.id());
             return client;
         }
         assert!(self.keyloom.terminate().await.success());

@@ -12,6 +12,20 @@ pub enum Victim {
     Default,
     /// Any other.
     Tenant,
+    /// One that is a file.
+    Pods,
+}
+
+impl Victim {
+    /// A key that lies on it.
+    #[must_use]
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::Default => "/registry/secrets/default/probe",
+            Self::Tenant => "/registry/secrets/tenant-a/probe",
+            Self::Pods => "/registry/pods/default/probe",
+        }
+    }
 }
 
 /// What happens.
@@ -29,21 +43,24 @@ pub enum Fault {
     AnswersLost,
     /// Its process is killed, and started again.
     Killed,
+    /// No room is left for what it writes: a file's disk is full, an etcd has used up its quota.
+    Full,
 }
 
 impl Fault {
     pub async fn begin(self, ground: &mut Ground, victim: Victim) {
-        let wire = ground.wire(victim);
+        let set = |fault| ground.wire(victim).set(fault);
         match self {
-            Self::Down => wire.set(wire::Fault::Cut),
-            Self::HalfOpen => wire.set(wire::Fault::Swallow),
-            Self::AnswersLost => wire.set(wire::Fault::DropAnswers),
+            Self::Down => set(wire::Fault::Cut),
+            Self::HalfOpen => set(wire::Fault::Swallow),
+            Self::AnswersLost => set(wire::Fault::DropAnswers),
             Self::Slow => {
                 let (from, to) = (Duration::from_millis(150), Duration::from_millis(350));
-                wire.set(wire::Fault::Delay(from, to));
+                set(wire::Fault::Delay(from, to));
             }
             Self::Hung => ground.store(victim).pause(),
             Self::Killed => ground.store(victim).kill().await,
+            Self::Full => ground.fill(victim).await,
         }
     }
 
@@ -51,6 +68,7 @@ impl Fault {
         match self {
             Self::Hung => ground.store(victim).resume(),
             Self::Killed => ground.store(victim).restart().await,
+            Self::Full => ground.make_room(victim).await,
             _ => ground.wire(victim).set(wire::Fault::None),
         }
     }
@@ -71,6 +89,7 @@ impl fmt::Display for Fault {
             Self::Slow => "slow: 500 ms more, give or take 200 ms",
             Self::AnswersLost => "answers are lost after the commit",
             Self::Killed => "killed and started again",
+            Self::Full => "full: no room for what is written",
         })
     }
 }
@@ -80,6 +99,7 @@ impl fmt::Display for Victim {
         f.write_str(match self {
             Self::Default => "the default store",
             Self::Tenant => "a store",
+            Self::Pods => "a SQLite store",
         })
     }
 }

@@ -6,7 +6,7 @@ use std::{cell::Cell, fmt, time::Duration};
 
 use bytes::Bytes;
 use keyloom_etcd_api::{
-    KeyRange,
+    EtcdError, KeyRange,
     etcdserverpb::{
         CompactionRequest, Compare, PutRequest, RangeRequest, RequestOp, TxnRequest, compare,
         request_op::Request,
@@ -82,15 +82,16 @@ impl<'a> Probe<'a> {
     /// # Errors
     /// What a client is told.
     pub async fn on_victim(&self, ground: &Ground) -> Result<(), Status> {
-        let key = match self.victim {
-            Victim::Default => "/registry/secrets/default/probe",
-            Victim::Tenant => "/registry/secrets/tenant-a/probe",
+        let key = self.victim.key();
+        let over_stores = match self.victim {
+            Victim::Pods => "/registry/pods/",
+            Victim::Default | Victim::Tenant => "/registry/secrets/",
         };
         match self.call {
             Call::Write => self.put(key).await.map(drop),
             Call::Cas => self.cas(key).await,
-            Call::List => self.list("/registry/secrets/").await,
-            Call::Pages => self.pages("/registry/secrets/").await,
+            Call::List => self.list(over_stores).await,
+            Call::Pages => self.pages(over_stores).await,
             Call::Watch => self.watch(key).await,
             Call::Progress => self.progress(key).await,
             Call::KeepAlive => self.keep_alive().await,
@@ -105,17 +106,37 @@ impl<'a> Probe<'a> {
     /// # Errors
     /// What a client is told.
     pub async fn on_others(&self) -> Result<(), Status> {
-        const KEY: &str = "/registry/pods/default/probe";
+        let (store, list) = match self.victim {
+            Victim::Pods => (Victim::Tenant, "/registry/secrets/"),
+            Victim::Default | Victim::Tenant => (Victim::Pods, "/registry/pods/default/"),
+        };
+        let key = store.key();
         match self.call {
-            Call::Cas => self.cas(KEY).await,
-            Call::List => self.list("/registry/pods/default/").await,
-            Call::Pages => self.pages("/registry/pods/default/").await,
-            Call::Watch => self.watch(KEY).await,
-            Call::Progress => self.progress(KEY).await,
+            Call::Cas => self.cas(key).await,
+            Call::List => self.list(list).await,
+            Call::Pages => self.pages(list).await,
+            Call::Watch => self.watch(key).await,
+            Call::Progress => self.progress(key).await,
             Call::Write | Call::KeepAlive | Call::Reload | Call::Compaction => {
-                self.put(KEY).await?;
-                self.put("/registry/secrets/default/probe").await.map(drop)
+                self.put(key).await?;
+                self.put(Victim::Default.key()).await.map(drop)
             }
+        }
+    }
+
+    /// Writes until there is no room even for little.
+    pub async fn until_full(&self) {
+        let key = self.victim.key();
+        for more in [16 << 10, 0] {
+            let full = || async {
+                let mut put = self.put_of(key);
+                put.value = [&put.value[..], &vec![b'.'; more]].concat().into();
+                match self.step(Step::Put(put)).await {
+                    Err(status) if EtcdError::of(&status) == Some(EtcdError::NoSpace) => Ok(()),
+                    other => Err(other),
+                }
+            };
+            eventually("a write for which there is no room", full).await;
         }
     }
 
@@ -140,8 +161,12 @@ impl<'a> Probe<'a> {
 
     /// One call with a deadline, as kube-apiserver's have one.
     async fn step(&self, step: Step) -> Result<Answer, Status> {
+        self.step_within(DEADLINE, step).await
+    }
+
+    async fn step_within(&self, deadline: Duration, step: Step) -> Result<Answer, Status> {
         let recording = self.recorder().begin(PROBE, step.clone());
-        let answer = timeout(DEADLINE, self.client.step(&step)).await;
+        let answer = timeout(deadline, self.client.step(&step)).await;
         let answer = answer.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer")));
         recording.end(answer.clone());
         answer
@@ -236,7 +261,8 @@ impl<'a> Probe<'a> {
             revision: revision - 5,
             physical: false,
         });
-        match self.step(step).await {
+        // A compaction is recorded first: what holds up the ledger's writes holds it up.
+        match self.step_within(PATIENCE, step).await {
             // The other compactor was faster.
             Err(status) if status.code() == tonic::Code::OutOfRange => Ok(()),
             answer => answer.map(drop),

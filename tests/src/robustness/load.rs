@@ -175,10 +175,12 @@ impl Compactor {
             self.seen = newest.map_or(self.seen, |newest| newest.revision());
             let recording = self.recorder.begin(COMPACTOR, step.clone());
             let answer = self.client.step(&step).await;
-            // It is recorded first, so that it may hold where a store did not answer.
-            if answer.is_ok()
-                || matches!(&answer, Err(status) if status.code() == Code::Unavailable)
-            {
+            // It is recorded first, so that it may hold where a store did not answer, or had no room
+            // for it.
+            let holds = |status: &tonic::Status| {
+                matches!(status.code(), Code::Unavailable | Code::ResourceExhausted)
+            };
+            if answer.as_ref().map_or_else(holds, |_| true) {
                 compacted.set(compacted.get().max(revision));
             }
             recording.end(answer);

@@ -63,10 +63,11 @@ pub async fn change(change: Change, call: Call) {
     let mut trial = Trial::over(String::new());
     trial.begin(ground.first.url(), 971).await;
     let caller = Caller::new(call, ground.first.client(), &trial.book).await;
-    let before = caller
-        .call(&ground.files, &ground.first.admin_url(PAGE))
-        .await;
-    before.expect("a call without a fault");
+    let page = ground.first.admin_url(PAGE);
+    eventually("the call without a fault", || {
+        caller.call(&ground.files, &page)
+    })
+    .await;
     let caller = ground.change(change, caller, &mut row).await;
     trial.board.move_to(ground.serving().url());
     trial.settled().await;

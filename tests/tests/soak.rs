@@ -26,6 +26,7 @@ use keyloom_tests::{
     duel::seed,
     robustness::{Amid, Counts, Course, Run, WRITERS},
     soak::{
+        fill::fill,
         ground::{Ground, wipe},
         readers::Readers,
         samples::Samples,
@@ -43,6 +44,10 @@ use crate::robustness::groups;
 /// Revisions of each store that are kept in memory: few, so that this is full soon and watches are
 /// caught up from stores as well.
 const HISTORY: &str = "20000";
+
+/// Objects that come and go before a run that says whether memory grows; of the SQLite file's.
+const OBJECTS: usize = 200_000;
+const FOLDER: &str = "/registry/pods/default/";
 
 /// After so many rounds everything must have happened at least once; it takes four and a few more.
 const PATIENCE: u64 = 60;
@@ -107,6 +112,9 @@ async fn live(plan: &Plan, ground: &mut Ground) -> Samples {
     let arguments = ["--term", "30s", "--watch-history", HISTORY];
     let mut keyloom = Keyloom::launch_with(&ground.file(), &arguments);
     keyloom.ready().await;
+    if plan.is_long {
+        fill(&keyloom.client(), FOLDER, OBJECTS).await;
+    }
     let samples = Samples::default();
     let work = rounds(plan, ground, &keyloom, &samples);
     tokio::select! {

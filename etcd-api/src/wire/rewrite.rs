@@ -38,12 +38,7 @@ pub(super) fn rewrite_owned(
     encoded: Bytes,
     with: &mut impl Rewrite,
 ) -> Result<Bytes, WireError> {
-    let mut walk = Walk {
-        with,
-        edits: Edits::default(),
-    };
-    walk.message(schema, Reader::new(&encoded), None)?;
-    walk.edits.apply_to(encoded)
+    edits(schema, &encoded, with)?.apply_to(encoded)
 }
 
 /// The header of a response is its first field: the beginning of `encoded` up to its end with the

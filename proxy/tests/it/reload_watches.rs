@@ -1,14 +1,5 @@
 //! Watches that are open while the topology changes, over model stores with stopped time.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test stops at the first surprise"
-)]
-
-mod support;
-
 use std::{sync::Arc, time::Duration};
 
 use keyloom_etcd_api::Rpc;
@@ -18,7 +9,7 @@ use keyloom_testkit::{
     model::{Fault, Gate},
     program::Chance,
 };
-use support::{
+use crate::support::{
     Keyloom, Watching,
     changing::{ALL, PODS, RBAC, Stage, changed, topology},
     list, put,

@@ -1,22 +1,13 @@
 //! Every comparison of a revision, with every revision that there is and some that there are not,
 //! against one model etcd: a revision of another store must match nothing, and lie where it lies.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test stops at the first surprise"
-)]
-
-mod support;
-
 use bytes::Bytes;
 use keyloom_etcd_api::etcdserverpb::{
     Compare, RangeRequest, TxnRequest,
     compare::{CompareResult, CompareTarget, TargetUnion},
 };
 use keyloom_testkit::{Answer, Step, model::ModelStore};
-use support::{Keyloom, THREE, put, stores};
+use crate::support::{Keyloom, THREE, put, stores};
 
 const KEYS: [&str; 4] = [
     "/registry/pods/default/a",

@@ -1,15 +1,6 @@
 //! How long lists over several stores take, and what the stores are asked for, in stopped time: who
 //! waits for whom, and not what it costs.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::print_stdout,
-    reason = "a test stops at the first surprise, and this one shows what it counted"
-)]
-
-mod support;
-
 use std::{
     sync::{
         Arc,
@@ -28,7 +19,7 @@ use keyloom_etcd_api::{
 use keyloom_store::{Answers, Call, CallError, Requests, Store};
 use keyloom_testkit::model::ModelStore;
 use prost::Message as _;
-use support::{Keyloom, keys, list, stores};
+use crate::support::{Keyloom, keys, list, stores};
 use tokio::time::{Instant, sleep};
 
 /// The objects of a namespace, and one namespace for each store.

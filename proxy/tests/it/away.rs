@@ -1,15 +1,6 @@
 //! One of three stores hangs or is down: per operation, what works and what waits or fails, as
 //! `docs/guarantees.md` has it.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test stops at the first surprise"
-)]
-
-mod support;
-
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -25,7 +16,7 @@ use keyloom_testkit::{
     model::{Fault, Gate, ModelStore},
 };
 use prost::Message;
-use support::{Keyloom, TERM, THREE, get, keys, list, put, stores};
+use crate::support::{Keyloom, TERM, THREE, get, keys, list, put, stores};
 use tokio::time::sleep;
 use tonic::{Code, Status};
 

@@ -4,16 +4,6 @@
 //! One difference is documented: a lease ends on each store at a revision of that store. The
 //! reference deletes the keys of one lease in the same parts.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test stops at the first surprise"
-)]
-
-mod lease_calls;
-mod support;
-
 use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
@@ -31,9 +21,9 @@ use keyloom_testkit::{
     model::{Fault, Gate, ModelStore},
     program::{Chance, Headers, Tolerance, WatchLog, same_answer},
 };
-use lease_calls::{DEFAULT, RBAC, TENANT, TTL, call, keep_alive, leased};
+use crate::lease_calls::{DEFAULT, RBAC, TENANT, TTL, call, keep_alive, leased};
 use prost::Message as _;
-use support::{
+use crate::support::{
     Keyloom, THREE, list, stores,
     streams::{Stream, open_watch_on},
 };
@@ -339,14 +329,14 @@ async fn leases_over_three_stores_answer_as_one() {
 
 #[tokio::test(start_paused = true)]
 async fn keys_of_a_lease_on_a_hung_store_are_not_waited_for_long() {
-    let (keyloom, stores) = lease_calls::used().await;
+    let (keyloom, stores) = crate::lease_calls::used().await;
     let gate = Gate::new();
     stores[1].inject_always(
         Some(Rpc::LeaseTimeToLive),
         Fault::HangsBeforeApply(gate.clone()),
     );
     let request = LeaseTimeToLiveRequest {
-        id: lease_calls::LEASE,
+        id: crate::lease_calls::LEASE,
         keys: true,
     };
     let message = Bytes::from(request.encode_to_vec());

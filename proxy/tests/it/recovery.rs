@@ -1,15 +1,6 @@
 //! What clients may be shown after a Keyloom was killed with writes in its tail that no record
 //! knows of, and what one that is past its term may still say.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test stops at the first surprise"
-)]
-
-mod support;
-
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -26,7 +17,7 @@ use keyloom_testkit::{
     model::{Fault, Gate, ModelStore},
 };
 use prost::Message as _;
-use support::{Keyloom, TERM, THREE, get, keys, list, put, stores};
+use crate::support::{Keyloom, TERM, THREE, get, keys, list, put, stores};
 use tokio::time::{Instant, sleep, timeout};
 use tonic::{Code, Status};
 

@@ -1,15 +1,6 @@
 //! Watches through a whole Keyloom against one model etcd: random programs of writes, compactions
 //! and watch calls, over one store and over several. What each watch is told must be the same.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test stops at the first surprise"
-)]
-
-mod support;
-
 use std::time::Duration;
 
 use keyloom_etcd_api::etcdserverpb::{
@@ -21,7 +12,7 @@ use keyloom_testkit::{
     model::ModelStore,
     program::{Chance, Generator, Group, Headers, Settings, WatchLog},
 };
-use support::{
+use crate::support::{
     Keyloom, THREE, stores, stores_of,
     streams::{Stream, open_watch_on},
 };

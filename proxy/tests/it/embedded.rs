@@ -3,15 +3,6 @@
 //!
 //! SQLite works on threads of its own, so time is not stopped here.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test stops at the first surprise"
-)]
-
-mod support;
-
 use std::{path::Path, sync::Arc};
 
 use keyloom_sqlstore::{Metrics, SqliteOptions, SqliteStore, Synchronous, SystemClock};
@@ -21,7 +12,7 @@ use keyloom_testkit::{
     model::ModelStore,
     program::{Generator, Group, Settings, Tolerance, same_answer},
 };
-use support::{Keyloom, THREE, store};
+use crate::support::{Keyloom, THREE, store};
 use tonic::Code;
 
 const ONE: &str = "default: {endpoint: 'sqlite://ignored.db'}";

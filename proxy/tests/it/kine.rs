@@ -1,15 +1,6 @@
 //! Keyloom over an etcd and a kine, both models: what a client is told of keys on the kine is what
 //! one etcd would have told, the revisions apart, which kine's own rows share.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test stops at the first surprise"
-)]
-
-mod support;
-
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
@@ -35,7 +26,7 @@ use keyloom_store::{
 };
 use keyloom_testkit::{Answer, Step, kine::KineModel, model::ModelStore};
 use prost::Message as _;
-use support::{Keyloom, Ready, get, list, put, store};
+use crate::support::{Keyloom, Ready, get, list, put, store};
 use tonic::{Code, Status};
 
 const TWO: &str = "

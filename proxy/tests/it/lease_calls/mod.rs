@@ -1,7 +1,5 @@
 //! The lease calls of the tests, and keys on every store of [`THREE`].
 
-#![allow(dead_code, reason = "each test program uses a part")]
-
 use bytes::Bytes;
 use keyloom_etcd_api::{
     Rpc,

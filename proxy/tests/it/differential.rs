@@ -1,15 +1,6 @@
 //! The same random program against one model etcd and through Keyloom over several: every answer
 //! must be the same, revisions included.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test stops at the first surprise"
-)]
-
-mod support;
-
 use keyloom_etcd_api::{
     Rpc,
     etcdserverpb::{
@@ -21,7 +12,7 @@ use keyloom_testkit::{
     model::{Fault, ModelStore},
     program::{Generator, Group, Settings, Tolerance, same_answer},
 };
-use support::{Keyloom, THREE, stores};
+use crate::support::{Keyloom, THREE, stores};
 use tonic::{Code, Status};
 
 const ONE: &str = "default: {endpoint: 'http://default.invalid:2379'}";

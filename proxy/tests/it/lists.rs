@@ -1,18 +1,9 @@
 //! Lists over several stores: whole, in pages, at old revisions, with as few calls as there can be.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test stops at the first surprise"
-)]
-
-mod support;
-
 use bytes::Bytes;
 use keyloom_etcd_api::etcdserverpb::RangeRequest;
 use keyloom_testkit::{Step, model::ModelStore};
-use support::{Keyloom, keys, list, put, stores};
+use crate::support::{Keyloom, keys, list, put, stores};
 
 const STORES: usize = 4;
 

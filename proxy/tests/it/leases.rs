@@ -1,15 +1,5 @@
 //! Leases over three stores: one lease to clients, wherever its keys are.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test stops at the first surprise"
-)]
-
-mod lease_calls;
-mod support;
-
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -25,9 +15,9 @@ use keyloom_testkit::{
     Answer, Step,
     model::{Fault, Gate, Nonsense},
 };
-use lease_calls::*;
+use crate::lease_calls::*;
 use prost::Message;
-use support::{Keyloom, THREE, get, list, stores};
+use crate::support::{Keyloom, THREE, get, list, stores};
 use tokio::time::Instant;
 use tonic::Code;
 

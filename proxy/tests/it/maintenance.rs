@@ -1,14 +1,5 @@
 //! Maintenance calls over three stores.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test stops at the first surprise"
-)]
-
-mod support;
-
 use keyloom_etcd_api::{
     Rpc,
     etcdserverpb::{
@@ -21,7 +12,7 @@ use keyloom_testkit::{
     model::{Fault, Identity, ModelStore, Profile},
 };
 use prost::Message;
-use support::{Keyloom, THREE, stores};
+use crate::support::{Keyloom, THREE, stores};
 use tonic::{Code, Status};
 
 const EVERYWHERE: [&str; 3] = [

@@ -1,15 +1,6 @@
 //! Watches over three stores, case by case: what a client may ask for, and what it is told when a
 //! store or the ledger does not go on.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test stops at the first surprise"
-)]
-
-mod support;
-
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -27,7 +18,7 @@ use keyloom_testkit::{
     model::{Fault, Gate, ModelStore},
 };
 use prost::Message as _;
-use support::{Keyloom, TERM, THREE, get, put, stores, stores_of, streams::Stream};
+use crate::support::{Keyloom, TERM, THREE, get, put, stores, stores_of, streams::Stream};
 use tokio::time::Instant;
 use tonic::Code;
 

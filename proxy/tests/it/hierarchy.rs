@@ -1,15 +1,6 @@
 //! A Keyloom whose store is another Keyloom over several: every answer is that of one etcd,
 //! revisions included.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test stops at the first surprise"
-)]
-
-mod support;
-
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -20,7 +11,7 @@ use keyloom_testkit::{
     model::ModelStore,
     program::{Generator, Group, Settings, Tolerance, same_answer},
 };
-use support::{Keyloom, THREE, store};
+use crate::support::{Keyloom, THREE, store};
 use tonic::Code;
 
 /// The tenant's: pods on one store, everything else on another.

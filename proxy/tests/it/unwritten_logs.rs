@@ -1,8 +1,5 @@
 //! What the program does where nobody can read its log: a file on a full disk, a pipe whose reader ended.
 
-#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
-#![cfg(target_os = "linux")]
-
 use std::{
     fs::File,
     io::{BufRead as _, BufReader},

@@ -1,12 +1,5 @@
 //! A whole Keyloom over model stores, without sockets and with stopped time.
 
-#![allow(
-    dead_code,
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "each test program uses a part, and stops at the first surprise"
-)]
-
 pub(crate) mod changing;
 pub(crate) mod streams;
 

@@ -3,15 +3,6 @@
 //! The stores are models that do one commit at a time, 5 ms each, of at most 16 writes, as a disk
 //! does. Time is stopped, so that what is counted is who waits for whom, on any machine.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::print_stdout,
-    reason = "a test stops at the first surprise, and this one shows what it counted"
-)]
-
-mod support;
-
 use std::{
     sync::{
         Arc,
@@ -25,7 +16,7 @@ use futures_util::future::BoxFuture;
 use keyloom_etcd_api::Rpc;
 use keyloom_store::{Answers, Call, CallError, Requests, Store};
 use keyloom_testkit::model::ModelStore;
-use support::{Keyloom, stores};
+use crate::support::{Keyloom, stores};
 use tokio::{
     sync::{mpsc, oneshot},
     time::{Instant, sleep, sleep_until},

@@ -1,14 +1,5 @@
 //! Topologies that change while Keyloom serves, over model stores with stopped time.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test stops at the first surprise"
-)]
-
-mod support;
-
 use std::{sync::Arc, time::Duration};
 
 use keyloom_etcd_api::{
@@ -22,7 +13,7 @@ use keyloom_testkit::{
     model::{Fault, Gate, ModelStore},
     program::{Chance, Generator, Group, Settings, Tolerance, same_answer},
 };
-use support::{
+use crate::support::{
     Keyloom, Ready,
     changing::{ALL, PODS, RBAC, Stage, TENANT, changed, topology},
     get, keys, list, put, store,

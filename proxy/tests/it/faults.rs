@@ -1,14 +1,5 @@
 //! Stores that fail, lie, go back or vanish, and a Keyloom that is killed.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test stops at the first surprise"
-)]
-
-mod support;
-
 use std::{collections::BTreeMap, time::Duration};
 
 use keyloom_etcd_api::{
@@ -23,7 +14,7 @@ use keyloom_testkit::{
     model::{Fault, Gate, ModelStore, Nonsense},
     program::Chance,
 };
-use support::{Keyloom, TERM, THREE, get, keys, list, store, stores};
+use crate::support::{Keyloom, TERM, THREE, get, keys, list, store, stores};
 use tokio::time::Instant;
 use tonic::Code;
 

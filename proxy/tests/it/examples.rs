@@ -1,12 +1,5 @@
 //! The example topologies are read without an error or a warning.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test stops at the first surprise"
-)]
-
 use std::{fs, path::Path, process::Command};
 
 #[test]

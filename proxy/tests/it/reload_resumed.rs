@@ -1,21 +1,12 @@
 //! Watches that begin in the past, below what is kept of events in memory, while routes change:
 //! they read the stores' own history across the changes, over model stores with stopped time.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test stops at the first surprise"
-)]
-
-mod support;
-
 use std::time::Duration;
 
 use keyloom_etcd_api::etcdserverpb::DeleteRangeRequest;
 use keyloom_proxy::{Taken, WatchOptions};
 use keyloom_testkit::{Step, program::Chance};
-use support::{
+use crate::support::{
     Keyloom, Watching,
     changing::{ALL, Stage, topology},
     list,

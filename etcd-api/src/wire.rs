@@ -97,7 +97,7 @@ pub enum Comparison {
 
 /// Where a revision stands, which decides how it is translated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum RevisionField {
     /// `RangeRequest.revision`, `HashKVRequest.revision`: the revision to read at; 0 is the latest.
     ReadAt,
     /// `min_mod_revision`, `min_create_revision`: 0 is none.
@@ -129,7 +129,7 @@ pub trait Rewrite {
     /// The revision to send in the place of `revision`. That is 0 only in a comparison (also where
     /// the field is absent): everywhere else 0 says that there is none, which no translation
     /// changes, so it is not asked for.
-    fn revision(&mut self, place: Place, revision: i64) -> i64;
+    fn revision(&mut self, place: RevisionField, revision: i64) -> i64;
 }
 
 /// Rewrites one encoded message.

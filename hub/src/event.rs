@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use keyloom_etcd_api::wire::{EncodedEvent, Header, Place, RawEvent, Rewrite, WireError};
+use keyloom_etcd_api::wire::{EncodedEvent, Header, RawEvent, RevisionField, Rewrite, WireError};
 use keyloom_ledger::{StoreRev, StoreSlot, UnifiedRev};
 
 use crate::Places;
@@ -132,7 +132,7 @@ impl Rewrite for Outward<'_> {
         header
     }
 
-    fn revision(&mut self, _: Place, revision: i64) -> i64 {
+    fn revision(&mut self, _: RevisionField, revision: i64) -> i64 {
         match self.places.unified(self.slot, StoreRev::new(revision)) {
             Some(unified) => unified.get() + self.later,
             None => {

@@ -17,7 +17,7 @@ use crate::{
     gauges::Gauges,
     instance::Instance,
     listen::Accept,
-    reload::{Place, Status, Stray},
+    reload::{Status, Stray, StrayCursor},
     stores::Stores,
 };
 
@@ -126,7 +126,7 @@ impl Shared {
         let Some(instance) = self.instance() else {
             return starting();
         };
-        let from = match query.strip_prefix("from=").map(place_of) {
+        let from = match query.strip_prefix("from=").map(cursor_of) {
             Some(None) => {
                 let what = "from= is the place behind `next` of the page before\n";
                 return text(StatusCode::BAD_REQUEST, what.to_owned());
@@ -146,7 +146,7 @@ impl Shared {
         {
             page.push_str(&format!("{store}\t{}\t{routes_to}\n", key.escape_ascii()));
         }
-        if let Some(Place { store, key }) = strays.next {
+        if let Some(StrayCursor { store, key }) = strays.next {
             let hex: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
             page.push_str(&format!("next\t{store}:{hex}\n"));
         }
@@ -159,7 +159,7 @@ fn starting() -> Response<Full<Bytes>> {
 }
 
 /// `STORE:HEX`, as it stands behind `next`.
-fn place_of(text: &str) -> Option<Place> {
+fn cursor_of(text: &str) -> Option<StrayCursor> {
     let (store, hex) = text.split_once(':')?;
     let mut key = Vec::with_capacity(hex.len() / 2);
     let mut digits = hex.chars();
@@ -167,7 +167,7 @@ fn place_of(text: &str) -> Option<Place> {
         let (high, low) = (high.to_digit(16)?, digits.next()?.to_digit(16)?);
         key.push(u8::try_from(high * 16 + low).ok()?);
     }
-    (!key.is_empty()).then(|| Place {
+    (!key.is_empty()).then(|| StrayCursor {
         store: store.to_owned(),
         key: key.into(),
     })

@@ -3,7 +3,7 @@
 //!
 //! Invariants:
 //! 1. What a store's watch delivers goes to the hub only after the ledger covers it, and, for the
-//!    default store, after it is known which revisions are Keyloom's own ([`Merged::settle`]).
+//!    default store, after it is known which revisions are Keyloom's own ([`Merged::sequence`]).
 //! 2. The hub's lock is held for one call, never across an await; the ledger's lock is taken inside
 //!    it, never the other way round.
 //! 3. A task ends with the token of [`Feeding`], whoever else holds the feeds.
@@ -34,7 +34,7 @@ use crate::{
     WatchOptions,
     order::{Answered, Merged, Order, OrderError},
     reload::LateWrites,
-    world::{Member, World},
+    snapshot::{Member, ServingSnapshot},
 };
 
 /// How many revisions of a store the hub reads again at start, so that clients that come back to a
@@ -103,16 +103,16 @@ enum FeedEnd {
 }
 
 /// The routes of a snapshot, as the hub asks for them.
-pub(crate) fn routes_of(world: &World) -> Routes {
-    let floors = Arc::new(world.floors.clone());
-    Routes::new(world.topology.clone(), world.slots()).with_floors(floors)
+pub(crate) fn routes_of(snapshot: &ServingSnapshot) -> Routes {
+    let floors = Arc::new(snapshot.floors.clone());
+    Routes::new(snapshot.topology.clone(), snapshot.slots()).with_floors(floors)
 }
 
 impl Feeding {
     /// Begins to follow every store; `None` with one store, whose watches pass through.
     pub(crate) fn start(
         order: &Arc<Order>,
-        world: &World,
+        snapshot: &ServingSnapshot,
         options: &WatchOptions,
         late: LateWrites,
         stop: &CancellationToken,
@@ -127,7 +127,7 @@ impl Feeding {
             ..Bounds::default()
         };
         let primed = PRIMED.min(i64::try_from(options.history_revisions).unwrap_or(PRIMED));
-        let frontiers = world.stores().map(|member| {
+        let frontiers = snapshot.stores().map(|member| {
             let primed = merged.frontier(member.slot).get() - primed;
             (
                 member.slot,
@@ -135,7 +135,7 @@ impl Feeding {
             )
         });
         let state = State {
-            hub: Hub::new(routes_of(world), bounds, frontiers),
+            hub: Hub::new(routes_of(snapshot), bounds, frontiers),
             streams: HashMap::new(),
             chases: HashMap::new(),
         };
@@ -146,7 +146,7 @@ impl Feeding {
             late,
             stop: stop.clone(),
         });
-        for member in world.stores() {
+        for member in snapshot.stores() {
             feeds.follow(member.clone(), merged.frontier(member.slot));
         }
         Some(Self {
@@ -173,14 +173,14 @@ impl Feeds {
 
     /// Follows the stores of another snapshot: new ones from where the ledger has them, those that
     /// are reached otherwise by their new way, and those that left up to where the ledger has them.
-    pub(crate) fn refollow(self: &Arc<Self>, world: &World) {
+    pub(crate) fn refollow(self: &Arc<Self>, snapshot: &ServingSnapshot) {
         let Order::Merged(order) = &*self.order else {
             return;
         };
         let mut begin = Vec::new();
         {
             let mut followed = self.followed.write();
-            for member in world.stores() {
+            for member in snapshot.stores() {
                 match followed.get_mut(&member.slot) {
                     Some(old) => {
                         let same = Arc::ptr_eq(&old.member.store, &member.store);
@@ -192,7 +192,7 @@ impl Feeds {
                     None => begin.push(member.clone()),
                 }
             }
-            let stays = |slot| world.stores().any(|member| member.slot == slot);
+            let stays = |slot| snapshot.stores().any(|member| member.slot == slot);
             for (slot, left) in followed.iter_mut().filter(|(slot, _)| !stays(**slot)) {
                 left.until.get_or_insert_with(|| order.frontier(*slot));
                 left.changed.notify_waiters();
@@ -287,15 +287,15 @@ impl Feeds {
     }
 
     /// Waits until the ledger covers a revision that the hub is about to take.
-    async fn settle_delivered(&self, slot: StoreSlot, to: StoreRev) -> Result<(), OrderError> {
+    async fn sequence_delivered(&self, slot: StoreSlot, to: StoreRev) -> Result<(), OrderError> {
         let answered = answered(slot, to, true);
-        self.merged()?.settle(answered).await.map(drop)
+        self.merged()?.sequence(answered).await.map(drop)
     }
 
     /// Waits until the ledger covers a revision.
-    async fn settle(&self, slot: StoreSlot, revision: StoreRev) -> Result<(), OrderError> {
+    async fn sequence(&self, slot: StoreSlot, revision: StoreRev) -> Result<(), OrderError> {
         let answered = answered(slot, revision, false);
-        self.merged()?.settle(answered).await.map(drop)
+        self.merged()?.sequence(answered).await.map(drop)
     }
 }
 

@@ -16,7 +16,8 @@ use tonic::Status;
 use crate::{
     order::{self, Begin, Order, OrderError, Term},
     reload::{
-        self, Changer, LateWrites, OpenStores, Place, Refusal, Strays, Taken, TopologyMetrics,
+        self, LateWrites, OpenStores, Reconfigurer, Refusal, StrayCursor, Strays, Taken,
+        TopologyMetrics,
     },
     services::{Context, Services, Settings},
 };
@@ -80,7 +81,7 @@ impl Default for WatchOptions {
 #[derive(Debug)]
 pub struct Instance {
     pub(crate) services: Arc<Services>,
-    changer: Changer,
+    reconfigurer: Reconfigurer,
     stop: CancellationToken,
     /// Until the instance ends.
     keeping: Mutex<Option<JoinHandle<()>>>,
@@ -128,12 +129,12 @@ impl Instance {
         };
         let (keeper, keeping) = begun.keeper.unzip();
         let late = LateWrites(options.metrics.clone());
-        let services = Services::new(begun.world, begun.identity, settings, keeper, late);
+        let services = Services::new(begun.snapshot, begun.identity, settings, keeper, late);
         let services = Arc::new(services);
-        let changer = Changer::new(Arc::clone(&services), options.open, options.metrics);
+        let reconfigurer = Reconfigurer::new(Arc::clone(&services), options.open, options.metrics);
         Ok(Self {
             services,
-            changer,
+            reconfigurer,
             stop,
             keeping: Mutex::new(keeping),
         })
@@ -161,33 +162,33 @@ impl Instance {
     /// # Errors
     /// Why it was refused.
     pub async fn take(&self, topology: Topology) -> Result<Taken, Refusal> {
-        self.changer.take(topology).await
+        self.reconfigurer.take(topology).await
     }
 
     /// The topology that is served, as a file without passwords.
     pub(crate) fn topology_text(&self) -> String {
-        self.services.world.load().topology.to_text()
+        self.services.snapshot.load().topology.to_text()
     }
 
     /// How many changes of topology were taken.
     pub(crate) fn generation(&self) -> u64 {
-        self.services.world.load().generation
+        self.services.snapshot.load().generation
     }
 
     /// Keys that a store holds and that route elsewhere, behind a place.
-    pub(crate) async fn strays(&self, from: Option<Place>) -> Result<Strays, String> {
-        reload::strays(&self.services.world.load_full(), from).await
+    pub(crate) async fn strays(&self, from: Option<StrayCursor>) -> Result<Strays, String> {
+        reload::strays(&self.services.snapshot.load_full(), from).await
     }
 
     /// Counts them all, for the metrics.
     pub(crate) async fn count_strays(&self) {
-        self.changer.count_strays().await;
+        self.reconfigurer.count_strays().await;
     }
 
     /// What its watches have at this moment; nothing with one store, whose watches pass through.
     pub(crate) fn census(&self) -> Census {
-        let world = self.services.world.load();
-        let feeding = world.behind.feeding.as_ref();
+        let snapshot = self.services.snapshot.load();
+        let feeding = snapshot.runtime.feeding.as_ref();
         let census = feeding.and_then(|feeding| feeding.feeds.with(|hub, _| hub.census()));
         census.unwrap_or_default()
     }
@@ -203,7 +204,7 @@ impl Instance {
     /// # Errors
     /// Why it may not.
     pub fn ready(&self) -> Result<(), String> {
-        match &*self.services.world.load().order {
+        match &*self.services.snapshot.load().order {
             Order::Native => Ok(()),
             Order::Merged(order) => match order.may_leave() {
                 // In a moment.
@@ -218,7 +219,7 @@ impl Instance {
     /// # Errors
     /// What stopped it.
     pub fn alive(&self) -> Result<(), String> {
-        match &*self.services.world.load().order {
+        match &*self.services.snapshot.load().order {
             Order::Native => Ok(()),
             Order::Merged(order) => order.stopped().map_or(Ok(()), Err),
         }

@@ -11,7 +11,7 @@ mod stack;
 mod services;
 mod feeds;
 mod order;
-mod world;
+mod snapshot;
 mod reload;
 mod identity;
 mod failure;

@@ -26,7 +26,7 @@ pub(crate) use outward::{Native, Outward};
 pub(crate) use reroute::{Arrival, Looked, Rerouted};
 pub use start::BeginError;
 pub(crate) use start::{Begin, begin};
-pub(crate) use state::{Answered, Merged, OrderError, Settled, Snapshot};
+pub(crate) use state::{Answered, Cut, Merged, OrderError, Sequenced};
 pub(crate) use term::Term;
 
 /// Who orders the revisions that clients see.

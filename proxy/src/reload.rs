@@ -13,12 +13,12 @@ mod strays;
 
 pub(crate) use accepted::Accepted;
 pub use accepted::AcceptedError;
-pub(crate) use change::{Changer, hidden_keys};
 pub use change::{OpenStores, Refusal, Taken};
+pub(crate) use change::{Reconfigurer, hidden_keys};
 pub use file::FileChanges;
 pub(crate) use floors::Floors;
 pub(crate) use following::{Following, Status};
 pub(crate) use gate::{Gate, Superseded, Traffic, UnderWay};
 pub(crate) use metrics::LateWrites;
 pub use metrics::TopologyMetrics;
-pub(crate) use strays::{Place, Stray, Strays, list as strays};
+pub(crate) use strays::{Stray, StrayCursor, Strays, list as strays};

@@ -40,7 +40,7 @@ use crate::{
     identity::Identity,
     order::{Order, OrderError},
     reload::{Gate, LateWrites},
-    world::{Behind, World},
+    snapshot::{MergedRuntime, ServingSnapshot},
 };
 use lease::Leases;
 use pages::Pages;
@@ -126,7 +126,7 @@ impl Answer {
 /// Answers calls.
 #[derive(Debug)]
 pub(crate) struct Services {
-    pub(crate) world: ArcSwap<World>,
+    pub(crate) snapshot: ArcSwap<ServingSnapshot>,
     /// Holds writes back while their keys move.
     pub(crate) gate: Arc<Gate>,
     pub(crate) identity: Arc<Identity>,
@@ -142,18 +142,18 @@ pub(crate) struct Services {
 
 impl Services {
     pub(crate) fn new(
-        mut world: World,
+        mut snapshot: ServingSnapshot,
         identity: Arc<Identity>,
         settings: Settings,
         keeper: Option<crate::order::Keeper>,
         late: LateWrites,
     ) -> Self {
         let stopping = CancellationToken::new();
-        let feeding = Feeding::start(&world.order, &world, &settings.watch, late, &stopping);
+        let feeding = Feeding::start(&snapshot.order, &snapshot, &settings.watch, late, &stopping);
         let feeding = feeding.map(Arc::new);
-        world.behind = Behind { keeper, feeding };
+        snapshot.runtime = MergedRuntime { keeper, feeding };
         Self {
-            world: ArcSwap::from_pointee(world),
+            snapshot: ArcSwap::from_pointee(snapshot),
             gate: Arc::default(),
             identity,
             settings,
@@ -176,14 +176,14 @@ impl Services {
         context: Context,
     ) -> Result<Answer, Failure> {
         loop {
-            let world = self.world.load_full();
-            match self.answer(&world, rpc, message.clone(), context).await {
+            let snapshot = self.snapshot.load_full();
+            match self.answer(&snapshot, rpc, message.clone(), context).await {
                 // The keys that it concerns route elsewhere now, and it has changed nothing.
                 Err(Failure::Superseded(_)) => {}
                 // An error is an answer too: "compacted" and "in the future" are said of an order
                 // that a successor may have continued.
                 answer => {
-                    context.until_may_leave(&world.order).await?;
+                    context.until_may_leave(&snapshot.order).await?;
                     return answer;
                 }
             }
@@ -192,27 +192,27 @@ impl Services {
 
     async fn answer(
         &self,
-        world: &World,
+        snapshot: &ServingSnapshot,
         rpc: Rpc,
         message: Bytes,
         context: Context,
     ) -> Result<Answer, Failure> {
-        match (rpc, &*world.order) {
+        match (rpc, &*snapshot.order) {
             (Rpc::MemberList, _) => self.member_list().await.map(Answer::from),
-            (Rpc::Status, _) => Box::pin(self.status(world, context))
+            (Rpc::Status, _) => Box::pin(self.status(snapshot, context))
                 .await
                 .map(Answer::from),
             (_, Order::Native) => {
-                let answer = self.pass(world, rpc, message, context).await;
+                let answer = self.pass(snapshot, rpc, message, context).await;
                 answer.map(Answer::Message)
             }
             (_, Order::Merged(order)) => {
                 if context.needs_leader {
-                    context.until_may_leave(&world.order).await?;
+                    context.until_may_leave(&snapshot.order).await?;
                 }
                 let call = Request {
                     services: self,
-                    world,
+                    snapshot,
                     order,
                     context,
                 };
@@ -229,7 +229,7 @@ impl Services {
 #[derive(Clone, Copy, Debug)]
 struct Request<'a> {
     services: &'a Services,
-    world: &'a World,
+    snapshot: &'a ServingSnapshot,
     order: &'a crate::order::Merged,
     context: Context,
 }

@@ -69,7 +69,7 @@ pub struct Identity {
 
 /// Where a dialect notes, beside the database, which revisions were given out, so that an older
 /// backup in its place can be told. It may do nothing where the database itself can tell.
-pub(crate) trait GivenOut: std::fmt::Debug + Send + Sync {
+pub(crate) trait HighWaterMark: std::fmt::Debug + Send + Sync {
     /// Notes a committed revision that is about to be shown. A failure is the dialect's to tell
     /// its operator of.
     fn note(&self, revision: i64);

@@ -15,7 +15,7 @@ use crate::{
     feed::Feed,
     metrics::StoreMetrics,
     options::StoreOptions,
-    session::{GivenOut, Identity},
+    session::{HighWaterMark, Identity},
     usage::Usages,
     wire,
 };
@@ -31,7 +31,7 @@ pub(crate) struct Shared {
     pub(crate) feed: Feed,
     pub(crate) census: Census,
     pub(crate) usages: Usages,
-    pub(crate) given_out: Box<dyn GivenOut>,
+    pub(crate) given_out: Box<dyn HighWaterMark>,
     /// When the next lease ends; the writer's, for the timer.
     pub(crate) next_end: AtomicI64,
     /// Whether the last write found no space.

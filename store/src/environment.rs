@@ -9,14 +9,14 @@ use futures_util::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 mod chance;
-mod gathered;
+mod coalesced;
 mod network;
-mod paced;
+mod throttle;
 
 pub use chance::{OsRandom, SeededRandom};
-pub use gathered::Gathered;
+pub use coalesced::CoalescedIo;
 pub use network::TokioDial;
-pub use paced::Paced;
+pub use throttle::ReadThrottle;
 
 /// A byte stream to or from a peer.
 pub trait Connection: AsyncRead + AsyncWrite + Send + Unpin + 'static {}

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::{
-    Comparison, Message, Place, Rewrite, WireError,
+    Comparison, Message, RevisionField, Rewrite, WireError,
     edit::{Edit, Edits, Frame},
     header,
     read::{Field, Reader},
@@ -109,7 +109,7 @@ impl<R: Rewrite> Walk<'_, R> {
 
     fn revision(
         &mut self,
-        place: Place,
+        place: RevisionField,
         field: &Field<'_>,
         frame: Option<&Frame<'_>>,
     ) -> Result<(), WireError> {
@@ -146,7 +146,7 @@ impl<R: Rewrite> Walk<'_, R> {
             return Ok(());
         };
         let old = found.value.as_ref().map_or(Ok(0), Field::int64)?;
-        let new = self.with.revision(Place::Compare(comparison), old);
+        let new = self.with.revision(RevisionField::Compare(comparison), old);
         if new != old {
             let edit = match &found.value {
                 Some(field) => Edit::replace(field, new.cast_unsigned()),

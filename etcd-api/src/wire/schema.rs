@@ -1,6 +1,6 @@
 //! Where revisions stand in etcd's messages. What is not named here is copied as it is.
 
-use super::{Message, Place};
+use super::{Message, RevisionField};
 
 /// The fields of one message that matter.
 pub(super) struct Schema(&'static [Rule]);
@@ -16,7 +16,7 @@ pub(super) struct Rule {
 
 #[derive(Clone, Copy)]
 pub(super) enum Action {
-    Revision(Place),
+    Revision(RevisionField),
     Message(&'static Schema),
     Header,
     Compare,
@@ -46,7 +46,7 @@ const fn rule(number: u32, once: u8, action: Action) -> Rule {
     }
 }
 
-const fn revision(number: u32, place: Place) -> Rule {
+const fn revision(number: u32, place: RevisionField) -> Rule {
     rule(number, 0, Action::Revision(place))
 }
 
@@ -61,8 +61,10 @@ const fn one(number: u32, once: u8, schema: &'static Schema) -> Rule {
 const RANGE_END: Rule = rule(2, 0, Action::RangeEnd);
 const HEADER: Rule = rule(1, FIRST, Action::Header);
 
-pub(super) static KEY_VALUE: Schema =
-    Schema(&[revision(2, Place::Exact), revision(3, Place::Exact)]);
+pub(super) static KEY_VALUE: Schema = Schema(&[
+    revision(2, RevisionField::Exact),
+    revision(3, RevisionField::Exact),
+]);
 pub(super) static EVENT: Schema = Schema(&[one(2, FIRST, &KEY_VALUE), one(3, SECOND, &KEY_VALUE)]);
 
 static NOTHING: Schema = Schema(&[]);
@@ -70,11 +72,11 @@ static ONLY_HEADER: Schema = Schema(&[HEADER]);
 
 static RANGE_REQUEST: Schema = Schema(&[
     RANGE_END,
-    revision(4, Place::ReadAt),
-    revision(10, Place::AtLeast),
-    revision(11, Place::AtMost),
-    revision(12, Place::AtLeast),
-    revision(13, Place::AtMost),
+    revision(4, RevisionField::ReadAt),
+    revision(10, RevisionField::AtLeast),
+    revision(11, RevisionField::AtMost),
+    revision(12, RevisionField::AtLeast),
+    revision(13, RevisionField::AtMost),
 ]);
 static DELETE_RANGE_REQUEST: Schema = Schema(&[RANGE_END]);
 static RANGE_RESPONSE: Schema = Schema(&[HEADER, many(2, &KEY_VALUE)]);
@@ -101,12 +103,12 @@ static RESPONSE_OP: Schema = Schema(&[
     one(4, FIRST, &TXN_RESPONSE),
 ]);
 
-static COMPACTION_REQUEST: Schema = Schema(&[revision(1, Place::Compact)]);
-static HASH_KV_REQUEST: Schema = Schema(&[revision(1, Place::ReadAt)]);
+static COMPACTION_REQUEST: Schema = Schema(&[revision(1, RevisionField::Compact)]);
+static HASH_KV_REQUEST: Schema = Schema(&[revision(1, RevisionField::ReadAt)]);
 static HASH_KV_RESPONSE: Schema = Schema(&[
     HEADER,
-    revision(3, Place::Compacted),
-    revision(4, Place::Exact),
+    revision(3, RevisionField::Compacted),
+    revision(4, RevisionField::Exact),
 ]);
 
 static WATCH_REQUEST: Schema = Schema(&[
@@ -114,8 +116,12 @@ static WATCH_REQUEST: Schema = Schema(&[
     rule(2, FIRST, Action::Copy),
     rule(3, FIRST, Action::Copy),
 ]);
-static WATCH_CREATE_REQUEST: Schema = Schema(&[RANGE_END, revision(3, Place::WatchFrom)]);
-static WATCH_RESPONSE: Schema = Schema(&[HEADER, revision(5, Place::Compacted), many(11, &EVENT)]);
+static WATCH_CREATE_REQUEST: Schema = Schema(&[RANGE_END, revision(3, RevisionField::WatchFrom)]);
+static WATCH_RESPONSE: Schema = Schema(&[
+    HEADER,
+    revision(5, RevisionField::Compacted),
+    many(11, &EVENT),
+]);
 
 pub(super) fn of(message: Message) -> &'static Schema {
     match message {

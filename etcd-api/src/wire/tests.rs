@@ -33,9 +33,9 @@ impl Rewrite for Times {
         }
     }
 
-    fn revision(&mut self, place: Place, revision: i64) -> i64 {
+    fn revision(&mut self, place: RevisionField, revision: i64) -> i64 {
         match (place, revision) {
-            (Place::Compare(_), 0) => 77,
+            (RevisionField::Compare(_), 0) => 77,
             (_, revision) => revision * self.0,
         }
     }
@@ -132,7 +132,7 @@ impl Rewrite for Plus {
         }
     }
 
-    fn revision(&mut self, _: Place, revision: i64) -> i64 {
+    fn revision(&mut self, _: RevisionField, revision: i64) -> i64 {
         revision + self.0
     }
 }
@@ -252,12 +252,12 @@ fn comparisons_are_rewritten_where_etcd_compares_revisions() {
 
 #[test]
 fn the_way_of_comparing_is_told_whatever_the_order() {
-    struct Seen(Vec<(Place, i64)>);
+    struct Seen(Vec<(RevisionField, i64)>);
     impl Rewrite for Seen {
         fn header(&mut self, header: Header) -> Header {
             header
         }
-        fn revision(&mut self, place: Place, revision: i64) -> i64 {
+        fn revision(&mut self, place: RevisionField, revision: i64) -> i64 {
             self.0.push((place, revision));
             revision
         }
@@ -286,7 +286,7 @@ fn the_way_of_comparing_is_told_whatever_the_order() {
     for (encoded, place) in cases {
         let mut seen = Seen(vec![]);
         rewrite(Message::TxnRequest, &Bytes::from_static(encoded), &mut seen).unwrap();
-        let place = place.map(|(comparison, value)| (Place::Compare(comparison), value));
+        let place = place.map(|(comparison, value)| (RevisionField::Compare(comparison), value));
         assert_eq!(seen.0, Vec::from_iter(place), "{encoded:?}");
     }
 }
@@ -298,11 +298,11 @@ fn each_revision_of_a_range_has_its_place() {
         fn header(&mut self, header: Header) -> Header {
             header
         }
-        fn revision(&mut self, place: Place, revision: i64) -> i64 {
+        fn revision(&mut self, place: RevisionField, revision: i64) -> i64 {
             match place {
-                Place::ReadAt => revision + 100,
-                Place::AtLeast => revision + 200,
-                Place::AtMost => revision + 300,
+                RevisionField::ReadAt => revision + 100,
+                RevisionField::AtLeast => revision + 200,
+                RevisionField::AtMost => revision + 300,
                 _ => 0,
             }
         }

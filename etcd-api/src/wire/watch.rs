@@ -243,7 +243,7 @@ mod tests {
     use crate::{
         etcdserverpb::{ResponseHeader, WatchResponse},
         mvccpb::{Event, KeyValue},
-        wire::Place,
+        wire::RevisionField,
     };
 
     fn kv(revision: i64) -> KeyValue {
@@ -287,7 +287,7 @@ mod tests {
             header
         }
 
-        fn revision(&mut self, _: Place, revision: i64) -> i64 {
+        fn revision(&mut self, _: RevisionField, revision: i64) -> i64 {
             revision + self.0
         }
     }

@@ -15,7 +15,7 @@ use tokio::{
 use tracing::debug;
 
 use super::{FeedEnd, Feeds, Followed, PAUSE, progress};
-use crate::world::Member;
+use crate::snapshot::Member;
 
 pub(super) async fn chase(feeds: Arc<Feeds>, need: Need, changed: Arc<Notify>) {
     let stop = feeds.stop.clone();
@@ -75,21 +75,21 @@ async fn read(
         match taken.step {
             Step::Groups(groups) => {
                 let Some(last) = groups.last() else { continue };
-                feeds.settle(member.slot, last.revision).await?;
+                feeds.sequence(member.slot, last.revision).await?;
                 let flow = feeds.with(|hub, order| hub.chase_take(id, groups, order));
                 if !matches!(flow.transpose()?, Some(Flow::Continue(_))) {
                     return Ok(());
                 }
             }
             Step::Upto(upto) => {
-                feeds.settle(member.slot, upto).await?;
+                feeds.sequence(member.slot, upto).await?;
                 let flow = feeds.with(|hub, _| hub.chase_upto(id, upto));
                 if !matches!(flow, Some(Flow::Continue(_))) {
                     return Ok(());
                 }
             }
             Step::Compacted(begin) => {
-                feeds.settle(member.slot, begin).await?;
+                feeds.sequence(member.slot, begin).await?;
                 feeds.with(|hub, order| hub.chase_compacted(id, begin, order));
                 return Ok(());
             }

@@ -173,7 +173,7 @@ async fn deliver(
         return Ok(());
     };
     let last = last.revision;
-    feeds.settle_delivered(member.slot, last).await?;
+    feeds.sequence_delivered(member.slot, last).await?;
     let taken = feeds.with(|hub, order| hub.take(member.slot, groups, order));
     taken.transpose()?;
     feeds.late.look(feeds, member);
@@ -188,7 +188,7 @@ async fn deliver(
 /// What lies below `begin` and was not delivered is lost to every watcher.
 async fn lost(feeds: &Arc<Feeds>, followed: &Followed, begin: StoreRev) -> Result<(), FeedEnd> {
     let Followed { member, begun, .. } = followed;
-    feeds.settle_delivered(member.slot, begin).await?;
+    feeds.sequence_delivered(member.slot, begin).await?;
     let floor = feeds.with(|hub, order| {
         let floor = hub.compacted(member.slot, begin, order)?;
         if begin.get() <= begun.get() + 1 {

@@ -12,7 +12,7 @@ use keyloom_store::{Call, Lane};
 use prost::Message as _;
 use tokio::time::Instant;
 
-use crate::world::Member;
+use crate::snapshot::Member;
 
 /// How long a store may take to say what it is.
 const PATIENCE: Duration = Duration::from_secs(3);

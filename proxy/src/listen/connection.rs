@@ -12,7 +12,7 @@ use hyper_util::{
     server::conn::auto::Builder,
     service::TowerToHyperService,
 };
-use keyloom_store::environment::{Connection, Gathered};
+use keyloom_store::environment::{CoalescedIo, Connection};
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::{sync::Semaphore, time::timeout};
 use tokio_rustls::TlsAcceptor;
@@ -57,14 +57,14 @@ pub(crate) async fn serve(
     stop: CancellationToken,
 ) {
     let tracker = TaskTracker::new();
-    let places = Arc::new(Semaphore::new(limits.connections));
+    let permits = Arc::new(Semaphore::new(limits.connections));
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
-            accepted = next(listener.as_ref(), &places) => accepted,
+            accepted = next(listener.as_ref(), &permits) => accepted,
         };
         match accepted {
-            Ok((connection, place)) => {
+            Ok((connection, permit)) => {
                 let tls = tls.as_ref().map(ServerTls::acceptor);
                 let (stack, stop) = (stack.clone(), stop.clone());
                 let limits = limits.clone();
@@ -74,7 +74,7 @@ pub(crate) async fn serve(
                         answer(connection, stack, &limits, stop).await;
                     }
                     limits.open.dec();
-                    drop(place);
+                    drop(permit);
                 });
             }
             Err(error) => {
@@ -88,17 +88,17 @@ pub(crate) async fn serve(
     tracker.wait().await;
 }
 
-type Place = tokio::sync::OwnedSemaphorePermit;
+type Permit = tokio::sync::OwnedSemaphorePermit;
 
 async fn next(
     listener: &dyn Accept,
-    places: &Arc<Semaphore>,
-) -> std::io::Result<(Box<dyn Connection>, Place)> {
-    let place = Arc::clone(places)
+    permits: &Arc<Semaphore>,
+) -> std::io::Result<(Box<dyn Connection>, Permit)> {
+    let permit = Arc::clone(permits)
         .acquire_owned()
         .await
         .map_err(std::io::Error::other)?;
-    Ok((listener.accept().await?, place))
+    Ok((listener.accept().await?, permit))
 }
 
 async fn secure(
@@ -144,7 +144,7 @@ async fn answer(
         .timer(TokioTimer::new())
         .header_read_timeout(limits.handshake);
     let service = TowerToHyperService::new(stack);
-    let served = builder.serve_connection(TokioIo::new(Gathered::new(connection)), service);
+    let served = builder.serve_connection(TokioIo::new(CoalescedIo::new(connection)), service);
     let mut served = std::pin::pin!(served);
     let result = tokio::select! {
         result = served.as_mut() => result,

@@ -2,7 +2,7 @@
 
 use keyloom_etcd_api::{
     EtcdError,
-    wire::{Comparison, Header, Place, Rewrite},
+    wire::{Comparison, Header, RevisionField, Rewrite},
 };
 use keyloom_ledger::{StoreSlot, UnifiedRev};
 use parking_lot::RwLockReadGuard;
@@ -88,9 +88,9 @@ impl<'a> Inward<'a> {
 
     /// Inside a transaction a negative revision is one below the compaction, which the store itself
     /// may not have done yet.
-    fn not_positive(&self, place: Place, u: i64) -> i64 {
+    fn not_positive(&self, field: RevisionField, u: i64) -> i64 {
         let below = || UnifiedRev::new(u) < self.inner.ledger.compacted();
-        if self.in_txn && place == Place::ReadAt && u < 0 && below() {
+        if self.in_txn && field == RevisionField::ReadAt && u < 0 && below() {
             return LONG_GONE;
         }
         u
@@ -118,20 +118,20 @@ impl Rewrite for Inward<'_> {
         header
     }
 
-    fn revision(&mut self, place: Place, u: i64) -> i64 {
+    fn revision(&mut self, field: RevisionField, u: i64) -> i64 {
         // 0 means none or latest; no key has a negative revision.
         if u <= 0 {
-            return self.not_positive(place, u);
+            return self.not_positive(field, u);
         }
-        match place {
-            Place::ReadAt => self.read_at(u),
+        match field {
+            RevisionField::ReadAt => self.read_at(u),
             // What a transaction writes is above the head, and it may read what it wrote.
-            Place::AtLeast if self.is_future(u - 1) => NEVER,
-            Place::AtMost if self.is_future(u) => NEVER,
-            Place::AtLeast => self.above_all_below(u),
-            Place::AtMost | Place::Compact => self.at(u),
-            Place::Compare(comparison) => self.compared(comparison, u),
-            Place::WatchFrom | Place::Exact | Place::Compacted => u,
+            RevisionField::AtLeast if self.is_future(u - 1) => NEVER,
+            RevisionField::AtMost if self.is_future(u) => NEVER,
+            RevisionField::AtLeast => self.above_all_below(u),
+            RevisionField::AtMost | RevisionField::Compact => self.at(u),
+            RevisionField::Compare(comparison) => self.compared(comparison, u),
+            RevisionField::WatchFrom | RevisionField::Exact | RevisionField::Compacted => u,
         }
     }
 }

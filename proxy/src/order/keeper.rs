@@ -12,7 +12,7 @@
 //! ```
 //!
 //! While a write is in flight or uncertain, answers of the default store that are newer than the
-//! ledger wait (`Merged::settle`). `lost` stops the instance: another one owns the ledger.
+//! ledger wait (`Merged::sequence`). `lost` stops the instance: another one owns the ledger.
 
 mod task;
 mod write;
@@ -25,11 +25,11 @@ use keyloom_store::Store;
 use parking_lot::RwLock;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{failure::Failure, world::Member};
+use crate::{failure::Failure, snapshot::Member};
 
 pub(crate) use task::{NotWritten, Start, start};
 pub(super) use write::{
-    Outcome, Records, Stamp, is_accepted, record_of, settle, stamp_key, transaction,
+    Outcome, Records, Stamp, is_accepted, record_of, send_until_known, stamp_key, transaction,
 };
 
 /// How far ahead unified revisions are reserved: minutes at a hundred thousand writes a second.

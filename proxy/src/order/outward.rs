@@ -1,10 +1,10 @@
 //! Revisions on their way to a client: the store's own to unified.
 
-use keyloom_etcd_api::wire::{Header, Place, Rewrite};
+use keyloom_etcd_api::wire::{Header, RevisionField, Rewrite};
 use keyloom_ledger::{StoreRev, StoreSlot};
 use parking_lot::RwLockReadGuard;
 
-use super::state::{Inner, Merged, Settled};
+use super::state::{Inner, Merged, Sequenced};
 use crate::identity::Identity;
 
 /// Translates the revisions of one answer.
@@ -12,7 +12,7 @@ pub(crate) struct Outward<'a> {
     inner: RwLockReadGuard<'a, Inner>,
     identity: &'a Identity,
     slot: StoreSlot,
-    settled: Option<Settled>,
+    sequenced: Option<Sequenced>,
     unknown: Option<i64>,
 }
 
@@ -25,14 +25,14 @@ impl std::fmt::Debug for Outward<'_> {
 }
 
 impl<'a> Outward<'a> {
-    /// For the answer that was given its place as `settled`.
-    pub(crate) fn answer(order: &'a Merged, identity: &'a Identity, settled: Settled) -> Self {
-        let slot = settled.slot;
+    /// For the answer that was given its place as `sequenced`.
+    pub(crate) fn answer(order: &'a Merged, identity: &'a Identity, sequenced: Sequenced) -> Self {
+        let slot = sequenced.slot;
         Self {
             inner: order.ledger(),
             identity,
             slot,
-            settled: Some(settled),
+            sequenced: Some(sequenced),
             unknown: None,
         }
     }
@@ -43,7 +43,7 @@ impl<'a> Outward<'a> {
             inner: order.ledger(),
             identity,
             slot,
-            settled: None,
+            sequenced: None,
             unknown: None,
         }
     }
@@ -55,8 +55,8 @@ impl<'a> Outward<'a> {
     }
 
     fn header_revision(&self, revision: i64) -> i64 {
-        match self.settled {
-            Some(settled) if settled.revision.get() == revision => settled.unified.get(),
+        match self.sequenced {
+            Some(sequenced) if sequenced.revision.get() == revision => sequenced.unified.get(),
             // The inner answer of a transaction, from before its own write.
             _ => self
                 .inner
@@ -80,8 +80,8 @@ impl Rewrite for Outward<'_> {
         self.identity.header(revision)
     }
 
-    fn revision(&mut self, place: Place, revision: i64) -> i64 {
-        if revision <= 0 || place != Place::Exact {
+    fn revision(&mut self, field: RevisionField, revision: i64) -> i64 {
+        if revision <= 0 || field != RevisionField::Exact {
             return revision;
         }
         match self
@@ -113,7 +113,7 @@ impl Rewrite for Native<'_> {
         }
     }
 
-    fn revision(&mut self, _: Place, revision: i64) -> i64 {
+    fn revision(&mut self, _: RevisionField, revision: i64) -> i64 {
         revision
     }
 }

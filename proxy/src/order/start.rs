@@ -28,7 +28,7 @@ use crate::{
     identity::Identity,
     probe::{self, Found},
     reload::{Accepted, AcceptedError, OpenStores, hidden_keys},
-    world::{Member, World},
+    snapshot::{Member, ServingSnapshot},
 };
 use returning::Returning;
 
@@ -103,7 +103,7 @@ pub(crate) struct Begin {
 /// What the services begin with.
 #[derive(Debug)]
 pub(crate) struct Begun {
-    pub(crate) world: World,
+    pub(crate) snapshot: ServingSnapshot,
     pub(crate) identity: Arc<Identity>,
     pub(crate) keeper: Option<(Keeper, JoinHandle<()>)>,
 }
@@ -180,8 +180,8 @@ async fn attempt(begin: Begin) -> Result<Option<Begun>, BeginError> {
     }
     let order = Arc::new(Order::Merged(Box::new(merged)));
     let members = members(&found, &placed.slots);
-    let mut world = World::begun(topology, members, Arc::clone(&order));
-    world.floors = served.floors;
+    let mut snapshot = ServingSnapshot::begun(topology, members, Arc::clone(&order));
+    snapshot.floors = served.floors;
     let kept = keeper::Start {
         order: Arc::clone(&order),
         store: default.store,
@@ -202,7 +202,7 @@ async fn attempt(begin: Begin) -> Result<Option<Begun>, BeginError> {
     };
     returning.of(&found, &placed.slots);
     Ok(Some(Begun {
-        world,
+        snapshot,
         identity,
         keeper: Some((keeper, task)),
     }))
@@ -227,7 +227,11 @@ fn native(topology: Topology, found: Vec<Found>) -> Begun {
     let first = found.first();
     let (cluster_id, term) = first.map_or((0, 0), |found| (found.cluster_id, found.raft_term));
     Begun {
-        world: World::begun(topology, members(&found, &slots), Arc::new(Order::Native)),
+        snapshot: ServingSnapshot::begun(
+            topology,
+            members(&found, &slots),
+            Arc::new(Order::Native),
+        ),
         identity: Arc::new(Identity::new(cluster_id, term)),
         keeper: None,
     }

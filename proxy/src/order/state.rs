@@ -64,7 +64,7 @@ pub(crate) struct Answered {
 
 /// Where an answer has its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Settled {
+pub(crate) struct Sequenced {
     pub(crate) slot: StoreSlot,
     /// The store revision of the answer's header.
     pub(crate) revision: StoreRev,
@@ -74,13 +74,13 @@ pub(crate) struct Settled {
 
 /// A consistent cut through all stores.
 #[derive(Clone, Debug)]
-pub(crate) struct Snapshot {
+pub(crate) struct Cut {
     /// The unified revision of the cut.
     pub(crate) at: UnifiedRev,
     vector: BTreeMap<StoreSlot, StoreRev>,
 }
 
-impl Snapshot {
+impl Cut {
     /// The revision at which the cut reads a store.
     pub(crate) fn of(&self, slot: StoreSlot) -> Option<StoreRev> {
         self.vector.get(&slot).copied()
@@ -188,16 +188,16 @@ impl Merged {
     /// # Errors
     /// Where the store went back, where the answer cannot be true, or where this instance lost
     /// the ledger.
-    pub(crate) async fn settle(&self, answered: Answered) -> Result<Settled, OrderError> {
+    pub(crate) async fn sequence(&self, answered: Answered) -> Result<Sequenced, OrderError> {
         // Nearly every answer has its place at once.
-        if let Some(settled) = self.inner.write().place(answered)? {
-            return Ok(settled);
+        if let Some(sequenced) = self.inner.write().try_sequence(answered)? {
+            return Ok(sequenced);
         }
         loop {
             let mut changed = std::pin::pin!(self.changed.notified());
             changed.as_mut().enable();
-            if let Some(settled) = self.inner.write().place(answered)? {
-                return Ok(settled);
+            if let Some(sequenced) = self.inner.write().try_sequence(answered)? {
+                return Ok(sequenced);
             }
             self.nudge.notify_one();
             changed.await;
@@ -208,11 +208,11 @@ impl Merged {
     ///
     /// # Errors
     /// [`EtcdError::FutureRev`] and [`EtcdError::Compacted`], as etcd.
-    pub(crate) fn snapshot(
+    pub(crate) fn cut(
         &self,
         revision: i64,
         slots: impl IntoIterator<Item = StoreSlot>,
-    ) -> Result<Snapshot, EtcdError> {
+    ) -> Result<Cut, EtcdError> {
         let inner = self.inner.read();
         let head = inner.head();
         let at = if revision <= 0 {
@@ -233,7 +233,7 @@ impl Merged {
             }
             vector.insert(slot, inner.ledger.store_at(slot, at));
         }
-        Ok(Snapshot { at, vector })
+        Ok(Cut { at, vector })
     }
 
     /// Changes the ledger, and wakes whatever waits for it.
@@ -349,9 +349,9 @@ impl Inner {
         }
     }
 
-    /// One step of [`Merged::settle`]: the observation and the header come from the same moment.
+    /// One step of [`Merged::sequence`]: the observation and the header come from the same moment.
     /// `None` is "not yet".
-    fn place(&mut self, answered: Answered) -> Result<Option<Settled>, OrderError> {
+    fn try_sequence(&mut self, answered: Answered) -> Result<Option<Sequenced>, OrderError> {
         if self.must_record {
             return Ok(None);
         }
@@ -397,7 +397,7 @@ impl Inner {
         } else {
             self.ledger.below_next(slot, revision)
         };
-        Ok(Some(Settled {
+        Ok(Some(Sequenced {
             slot,
             revision,
             unified,

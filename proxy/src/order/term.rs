@@ -33,7 +33,7 @@ use prost::Message as _;
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
-use super::keeper::{Outcome, Records, Stamp, settle, stamp_key, transaction};
+use super::keeper::{Outcome, Records, Stamp, send_until_known, stamp_key, transaction};
 
 /// How often a successor looks.
 const LOOK: Duration = Duration::from_millis(200);
@@ -91,7 +91,7 @@ pub(super) async fn take(store: &Arc<dyn Store>, nonce: u64, term: Term) -> Take
         }
         .encode();
         let message = transaction(&Records::default(), seen.revision, &stamp);
-        match settle(|| Arc::clone(store), message, &stamp, term.renewal()).await {
+        match send_until_known(|| Arc::clone(store), message, &stamp, term.renewal()).await {
             Outcome::Written(at) => {
                 return Taken {
                     at,

@@ -40,7 +40,7 @@ use super::{
     metrics::TopologyMetrics,
     strays::count,
 };
-use crate::{services::Services, world::World};
+use crate::{services::Services, snapshot::ServingSnapshot};
 
 /// How long a change waits for the writes under way to what moves.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -138,14 +138,14 @@ pub enum Taken {
 
 /// Takes topologies, one after the other.
 #[derive(Debug)]
-pub(crate) struct Changer {
+pub(crate) struct Reconfigurer {
     services: Arc<Services>,
     open: Arc<dyn OpenStores>,
     metrics: TopologyMetrics,
     turn: tokio::sync::Mutex<()>,
 }
 
-impl Changer {
+impl Reconfigurer {
     pub(crate) fn new(
         services: Arc<Services>,
         open: Arc<dyn OpenStores>,
@@ -162,11 +162,11 @@ impl Changer {
     /// Serves as `topology` says from now on, or refuses it and serves as before.
     pub(crate) async fn take(&self, topology: Topology) -> Result<Taken, Refusal> {
         let _turn = self.turn.lock().await;
-        let world = self.services.world.load_full();
-        let taken = self.change(&world, topology).await;
-        let now = self.services.world.load_full();
+        let snapshot = self.services.snapshot.load_full();
+        let taken = self.change(&snapshot, topology).await;
+        let now = self.services.snapshot.load_full();
         let mut used: Vec<_> = now.members.iter().map(|m| Arc::clone(&m.store)).collect();
-        if let Some(feeding) = &now.behind.feeding {
+        if let Some(feeding) = &now.runtime.feeding {
             // A store that has left is followed up to its end.
             used.extend(feeding.feeds.read_from());
         }
@@ -176,11 +176,11 @@ impl Changer {
 
     /// Counts the keys that no client sees.
     pub(crate) async fn count_strays(&self) {
-        let world = self.services.world.load_full();
-        if world.merged().is_none() {
+        let snapshot = self.services.snapshot.load_full();
+        if snapshot.merged().is_none() {
             return;
         }
-        for (store, found) in count(&world).await {
+        for (store, found) in count(&snapshot).await {
             match found {
                 Ok(found) => {
                     self.metrics.strays(&store, found.count);
@@ -199,34 +199,38 @@ impl Changer {
         }
     }
 
-    async fn change(&self, world: &Arc<World>, topology: Topology) -> Result<Taken, Refusal> {
-        let prepared = self.prepare(world, topology).await?;
-        if prepared.is_what_is_served(world) {
+    async fn change(
+        &self,
+        snapshot: &Arc<ServingSnapshot>,
+        topology: Topology,
+    ) -> Result<Taken, Refusal> {
+        let prepared = self.prepare(snapshot, topology).await?;
+        if prepared.is_what_is_served(snapshot) {
             return Ok(Taken::Unchanged);
         }
-        if world.merged().is_some()
-            && !Accepted::of(&prepared.topology, world.floors.clone()).fits()
+        if snapshot.merged().is_some()
+            && !Accepted::of(&prepared.topology, snapshot.floors.clone()).fits()
         {
             return Err(AcceptedError::TooLarge.into());
         }
         let moved = prepared.moves_keys();
-        if world.merged().is_none() {
+        if snapshot.merged().is_none() {
             if prepared.clusters().len() > 1 {
-                self.check(world, &prepared).await?;
+                self.check(snapshot, &prepared).await?;
                 return Err(Refusal::SecondStore);
             }
-            self.replace_native(world, prepared);
+            self.replace_native(snapshot, prepared);
         } else if moved {
-            self.check(world, &prepared).await?;
-            let holding = self.hold(world, &prepared).await?;
-            let looking_out = LookingOut::begin(world, &prepared.affected);
-            let look = self.check(world, &prepared).await?;
-            self.apply(world, prepared, look).await?;
+            self.check(snapshot, &prepared).await?;
+            let holding = self.hold(snapshot, &prepared).await?;
+            let looking_out = LookingOut::begin(snapshot, &prepared.affected);
+            let look = self.check(snapshot, &prepared).await?;
+            self.apply(snapshot, prepared, look).await?;
             drop((looking_out, holding));
         } else {
-            self.apply(world, prepared, LastLook::default()).await?;
+            self.apply(snapshot, prepared, LastLook::default()).await?;
         }
-        let now = self.services.world.load_full();
+        let now = self.services.snapshot.load_full();
         self.metrics.took(now.generation);
         info!(generation = now.generation, moved, "the topology is taken");
         Ok(Taken::Changed { moved })

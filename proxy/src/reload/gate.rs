@@ -21,7 +21,7 @@ use arc_swap::ArcSwapOption;
 use keyloom_topology::Affected;
 use tokio::sync::{Notify, watch};
 
-use crate::world::{Member, World};
+use crate::snapshot::{Member, ServingSnapshot};
 
 /// The writes under way to one store.
 #[derive(Debug, Default)]
@@ -97,7 +97,7 @@ impl Gate {
     /// Waits while they are, and the caller then begins anew.
     pub(crate) async fn enter(
         &self,
-        world: &World,
+        snapshot: &ServingSnapshot,
         member: &Member,
         touches: impl Fn(&Affected) -> bool,
     ) -> Result<UnderWay, Superseded> {
@@ -118,7 +118,7 @@ impl Gate {
             None => false,
             Some(held) => touches(held),
         };
-        if !is_held && !world.validity.is_replaced() {
+        if !is_held && !snapshot.validity.is_replaced() {
             return Ok(under_way);
         }
         drop(under_way);

@@ -9,7 +9,7 @@ use prometheus_client::{
 };
 use tracing::error;
 
-use crate::{feeds::Feeds, world::Member};
+use crate::{feeds::Feeds, snapshot::Member};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OutcomeLabels {

@@ -7,7 +7,7 @@ use keyloom_etcd_api::KeyRange;
 use keyloom_topology::Topology;
 
 use super::scan::{Found, behind, page, scan};
-use crate::world::World;
+use crate::snapshot::ServingSnapshot;
 
 /// How many keys are looked at for one answer.
 const LOOKED_AT: usize = 20_000;
@@ -24,7 +24,7 @@ pub(crate) struct Stray {
 
 /// Where a search stands: a store and the first key to look at.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct StrayCursor {
     pub(crate) store: String,
     pub(crate) key: Bytes,
 }
@@ -34,7 +34,7 @@ pub(crate) struct Place {
 pub(crate) struct Strays {
     pub(crate) strays: Vec<Stray>,
     /// Where to go on.
-    pub(crate) next: Option<Place>,
+    pub(crate) next: Option<StrayCursor>,
 }
 
 /// The name of the store that a key routes to; `None` for Keyloom's own.
@@ -49,10 +49,10 @@ fn stray<'t>(topology: &'t Topology, store: &str, key: &[u8]) -> Option<&'t str>
 }
 
 /// How many strays each store has.
-pub(crate) async fn count(world: &Arc<World>) -> Vec<(String, Result<Found, String>)> {
+pub(crate) async fn count(snapshot: &Arc<ServingSnapshot>) -> Vec<(String, Result<Found, String>)> {
     let mut counts = Vec::new();
-    for member in world.stores() {
-        let is_stray = |key: &[u8]| stray(&world.topology, &member.name, key).is_some();
+    for member in snapshot.stores() {
+        let is_stray = |key: &[u8]| stray(&snapshot.topology, &member.name, key).is_some();
         let found = scan(member.store.as_ref(), &[KeyRange::all()], is_stray).await;
         counts.push((member.name.clone(), found));
     }
@@ -60,10 +60,13 @@ pub(crate) async fn count(world: &Arc<World>) -> Vec<(String, Result<Found, Stri
 }
 
 /// The strays behind a place, as many as one answer holds.
-pub(crate) async fn list(world: &Arc<World>, from: Option<Place>) -> Result<Strays, String> {
+pub(crate) async fn list(
+    snapshot: &Arc<ServingSnapshot>,
+    from: Option<StrayCursor>,
+) -> Result<Strays, String> {
     let mut found = Strays::default();
     let mut looked_at = 0;
-    let members = world
+    let members = snapshot
         .stores()
         .skip_while(|member| from.as_ref().is_some_and(|from| from.store != member.name));
     let mut start = from.as_ref().map(|from| from.key.clone());
@@ -72,7 +75,7 @@ pub(crate) async fn list(world: &Arc<World>, from: Option<Place>) -> Result<Stra
         rest.start = start.take().unwrap_or(rest.start);
         loop {
             if looked_at >= LOOKED_AT {
-                found.next = Some(Place {
+                found.next = Some(StrayCursor {
                     store: member.name.clone(),
                     key: rest.start,
                 });
@@ -83,7 +86,7 @@ pub(crate) async fn list(world: &Arc<World>, from: Option<Place>) -> Result<Stra
             looked_at += page.kvs.len();
             let last = page.kvs.last().map(|kv| behind(&kv.key));
             for kv in page.kvs {
-                if let Some(routes_to) = stray(&world.topology, &member.name, &kv.key) {
+                if let Some(routes_to) = stray(&snapshot.topology, &member.name, &kv.key) {
                     found.strays.push(Stray {
                         store: member.name.clone(),
                         routes_to: routes_to.to_owned(),

@@ -10,9 +10,9 @@ use prost::Message as _;
 
 use super::{
     Request,
-    forward::{Manner, send},
+    forward::{CallOptions, send},
 };
-use crate::{failure::Failure, world::Member};
+use crate::{failure::Failure, snapshot::Member};
 
 impl Request<'_> {
     /// Every store is asked; its members' alarms are Keyloom's, since clients know no other member.
@@ -23,7 +23,7 @@ impl Request<'_> {
             ..AlarmRequest::decode(message)?
         };
         let asked = self
-            .world
+            .snapshot
             .stores()
             .map(|member| self.alarms_of(member, &request));
         let mut kinds: Vec<i32> = try_join_all(asked).await?.into_iter().flatten().collect();
@@ -44,7 +44,13 @@ impl Request<'_> {
 
     async fn alarms_of(self, member: &Member, request: &AlarmRequest) -> Result<Vec<i32>, Failure> {
         let message = Bytes::from(request.encode_to_vec());
-        let answer = send(member, Manner::write(Rpc::Alarm), message, self.context).await?;
+        let answer = send(
+            member,
+            CallOptions::write(Rpc::Alarm),
+            message,
+            self.context,
+        )
+        .await?;
         let answer = AlarmResponse::decode(answer).map_err(|error| Failure::Nonsense {
             store: member.name.clone(),
             what: error.to_string(),

@@ -15,9 +15,9 @@ use tracing::warn;
 
 use super::{
     Request,
-    forward::{Manner, send},
+    forward::{CallOptions, send},
 };
-use crate::{failure::Failure, world::Member};
+use crate::{failure::Failure, snapshot::Member};
 
 /// How long a compaction waits for a store's watch, and how often it looks.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -34,10 +34,10 @@ impl Request<'_> {
             self.order.head().get(),
         )?;
         let at = UnifiedRev::new(request.revision);
-        if let Some(keeper) = &self.world.behind.keeper {
+        if let Some(keeper) = &self.snapshot.runtime.keeper {
             keeper.compact(at).await?;
         }
-        let stores = self.world.stores();
+        let stores = self.snapshot.stores();
         join_all(stores.map(|member| self.compact_store(member, at, request.physical))).await;
         let header = self
             .services
@@ -53,7 +53,7 @@ impl Request<'_> {
     /// Whether the store's own watch has delivered everything up to a revision. Compacting above it
     /// would take from watchers what they have not been sent.
     async fn is_delivered(self, member: &Member, revision: StoreRev) -> bool {
-        let Some(feeding) = &self.world.behind.feeding else {
+        let Some(feeding) = &self.snapshot.runtime.feeding else {
             return true;
         };
         let patience = Instant::now() + PATIENCE;
@@ -91,7 +91,14 @@ impl Request<'_> {
             physical,
         };
         let message = Bytes::from(request.encode_to_vec());
-        match send(member, Manner::write(Rpc::Compact), message, self.context).await {
+        match send(
+            member,
+            CallOptions::write(Rpc::Compact),
+            message,
+            self.context,
+        )
+        .await
+        {
             Ok(_) => {}
             // Nothing of the store was written since the last compaction.
             Err(failure) if failure.is_compacted() => {}

@@ -13,7 +13,7 @@ use prost::Message as _;
 
 use super::{
     Request,
-    forward::{Manner, Placed, known_revisions, unreadable},
+    forward::{CallOptions, SequencedAnswer, known_revisions, unreadable},
 };
 use crate::{failure::Failure, order::Outward, reload::UnderWay};
 
@@ -28,11 +28,11 @@ impl Request<'_> {
     pub(super) async fn delete_range(self, message: Bytes) -> Result<Bytes, Failure> {
         let request = DeleteRangeRequest::decode(message.clone())?;
         check_delete_range(&request)?;
-        match plan_delete(&self.world.topology, &request) {
+        match plan_delete(&self.snapshot.topology, &request) {
             DeletePlan::Nothing => Ok(self.deleted(self.order.head(), 0, Vec::new())),
             DeletePlan::One(store) => {
                 let _under_way = self.enter_range(store, &request).await?;
-                self.forward(store, Manner::write(Rpc::DeleteRange), message)
+                self.forward(store, CallOptions::write(Rpc::DeleteRange), message)
                     .await
             }
             DeletePlan::Split(parts) => Box::pin(self.split_delete(&request, parts)).await,
@@ -46,7 +46,7 @@ impl Request<'_> {
         request: &DeleteRangeRequest,
         parts: Vec<Part>,
     ) -> Result<Bytes, Failure> {
-        let over_stores = self.world.topology.delete_range_over_stores();
+        let over_stores = self.snapshot.topology.delete_range_over_stores();
         if over_stores == DeleteRangeOverStores::Refuse && parts.len() > 1 {
             return Err(Failure::SplitRefused {
                 stores: self.names(&parts),
@@ -96,13 +96,14 @@ impl Request<'_> {
         let mut delete = PartDelete::new(part, request.prev_kv);
         let mut at = UnifiedRev::new(0);
         while let Some((rpc, message)) = delete.next() {
-            let manner = match rpc {
-                _ if delete.is_write() => Manner::write(rpc),
-                _ => Manner::read(rpc, Lane::Bulk),
+            let options = match rpc {
+                _ if delete.is_write() => CallOptions::write(rpc),
+                _ => CallOptions::read(rpc, Lane::Bulk),
             };
-            let Placed { settled, answer } = self.place(member, manner, message).await?;
-            at = settled.unified;
-            delete.take(&answer, &self.world.topology)?;
+            let SequencedAnswer { sequenced, answer } =
+                self.call_sequenced(member, options, message).await?;
+            at = sequenced.unified;
+            delete.take(&answer, &self.snapshot.topology)?;
         }
         let done = delete.finish()?;
         let mut outward = Outward::keys(self.order, &self.services.identity, member.slot);
@@ -135,7 +136,7 @@ impl Request<'_> {
     pub(super) fn names(self, parts: &[Part]) -> String {
         let names: Vec<_> = parts
             .iter()
-            .filter_map(|part| self.world.member(part.store))
+            .filter_map(|part| self.snapshot.member(part.store))
             .map(|member| format!("\"{}\"", member.name))
             .collect();
         names.join(", ")

@@ -23,12 +23,12 @@ impl Request<'_> {
     ) -> Result<UnderWay, Failure> {
         let member = self.member(index)?;
         let gate = &self.services.gate;
-        Ok(gate.enter(self.world, member, touches).await?)
+        Ok(gate.enter(self.snapshot, member, touches).await?)
     }
 
     /// Whether what was found under this call's routes holds at `u`.
     pub(super) fn holds_at(self, u: UnifiedRev) -> Result<(), Superseded> {
-        match self.world.validity.covers(u) {
+        match self.snapshot.validity.covers(u) {
             true => Ok(()),
             false => Err(Superseded),
         }
@@ -36,7 +36,7 @@ impl Request<'_> {
 
     /// Whether a range can be read at an old revision: what moved since lies elsewhere.
     pub(super) fn is_readable_at(self, revision: i64, range: &RangeRequest) -> Result<(), Failure> {
-        let floors = &self.world.floors;
+        let floors = &self.snapshot.floors;
         if revision <= 0 || !floors.reach(revision) {
             return Ok(());
         }

@@ -15,13 +15,13 @@ use prost::Message as _;
 use super::{Context, Request, Services, range::lane_of};
 use crate::{
     failure::Failure,
-    order::{Answered, Inward, Native, OrderError, Outward, Settled},
-    world::{Member, World},
+    order::{Answered, Inward, Native, OrderError, Outward, Sequenced},
+    snapshot::{Member, ServingSnapshot},
 };
 
 /// What a call is to the store that gets it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Manner {
+pub(super) struct CallOptions {
     pub(super) rpc: Rpc,
     pub(super) lane: Lane,
     /// Whether the call changes nothing.
@@ -30,7 +30,7 @@ pub(super) struct Manner {
     pub(super) linearizable: bool,
 }
 
-impl Manner {
+impl CallOptions {
     /// A call that may write.
     pub(super) fn write(rpc: Rpc) -> Self {
         Self {
@@ -54,8 +54,8 @@ impl Manner {
 
 /// A store's answer, which has its place in the order.
 #[derive(Debug)]
-pub(super) struct Placed {
-    pub(super) settled: Settled,
+pub(super) struct SequencedAnswer {
+    pub(super) sequenced: Sequenced,
     /// As the store sent it.
     pub(super) answer: Bytes,
 }
@@ -64,21 +64,21 @@ impl Services {
     /// With one store: calls go through, nothing of them is decoded.
     pub(super) async fn pass(
         &self,
-        world: &World,
+        snapshot: &ServingSnapshot,
         rpc: Rpc,
         message: Bytes,
         context: Context,
     ) -> Result<Pieces, Failure> {
-        let (Some(answers), Some(member)) = (answer_of(rpc), world.default_member()) else {
+        let (Some(answers), Some(member)) = (answer_of(rpc), snapshot.default_member()) else {
             return Err(Failure::Unimplemented(rpc.name()));
         };
-        let manner = match rpc {
-            Rpc::Range => Manner::read(rpc, lane_of(&RangeRequest::decode(message.clone())?)),
-            _ => Manner::write(rpc),
+        let options = match rpc {
+            Rpc::Range => CallOptions::read(rpc, lane_of(&RangeRequest::decode(message.clone())?)),
+            _ => CallOptions::write(rpc),
         };
         let answer = member
             .store
-            .call_in_pieces(call_of(manner, message, context))
+            .call_in_pieces(call_of(options, message, context))
             .await
             .map_err(|error| unanswered(member, error))?;
         let mut native = Native(&self.identity);
@@ -96,10 +96,12 @@ impl Services {
 impl<'a> Request<'a> {
     /// The store behind an index of this request's topology.
     pub(super) fn member(self, index: StoreIndex) -> Result<&'a Member, Failure> {
-        self.world.member(index).ok_or_else(|| Failure::Nonsense {
-            store: index.0.to_string(),
-            what: "the topology names a store that is not there".to_owned(),
-        })
+        self.snapshot
+            .member(index)
+            .ok_or_else(|| Failure::Nonsense {
+                store: index.0.to_string(),
+                what: "the topology names a store that is not there".to_owned(),
+            })
     }
 
     /// Hands a message on to the one store that it concerns and gives back the answer that the
@@ -107,37 +109,40 @@ impl<'a> Request<'a> {
     pub(super) async fn forward(
         self,
         index: StoreIndex,
-        manner: Manner,
+        options: CallOptions,
         message: Bytes,
     ) -> Result<Bytes, Failure> {
         let member = self.member(index)?;
         let (asks, answers) =
-            messages_of(manner.rpc).ok_or(Failure::Unimplemented(manner.rpc.name()))?;
+            messages_of(options.rpc).ok_or(Failure::Unimplemented(options.rpc.name()))?;
         let message = self.inward(member.slot, asks, &message)?;
-        let Placed { settled, answer } = match self.place(member, manner, message).await {
-            Err(failure) if failure.shows_what_is_there() => {
-                Box::pin(self.place_present(member)).await?;
-                return Err(failure);
-            }
-            placed => placed?,
-        };
-        if manner.reads {
-            self.holds_at(settled.unified)?;
+        let SequencedAnswer { sequenced, answer } =
+            match self.call_sequenced(member, options, message).await {
+                Err(failure) if failure.shows_what_is_there() => {
+                    Box::pin(self.sequence_present(member)).await?;
+                    return Err(failure);
+                }
+                sequenced => sequenced?,
+            };
+        if options.reads {
+            self.holds_at(sequenced.unified)?;
         }
-        self.outward(member, settled, answers, answer)
+        self.outward(member, sequenced, answers, answer)
     }
 
     /// Gives a place to everything that the store has now. An error says what it found and not at
     /// which revision: without this, a list that is asked for after it could show an earlier state.
-    pub(super) async fn place_present(self, member: &Member) -> Result<(), Failure> {
+    pub(super) async fn sequence_present(self, member: &Member) -> Result<(), Failure> {
         let nothing = RangeRequest {
             key: Bytes::from_static(b"\0"),
             count_only: true,
             ..RangeRequest::default()
         };
         let message = Bytes::from(nothing.encode_to_vec());
-        let manner = Manner::read(Rpc::Range, Lane::Unary);
-        self.place(member, manner, message).await.map(drop)
+        let options = CallOptions::read(Rpc::Range, Lane::Unary);
+        self.call_sequenced(member, options, message)
+            .await
+            .map(drop)
     }
 
     /// Translates the revisions of a request to those of the store.
@@ -153,44 +158,44 @@ impl<'a> Request<'a> {
 
     /// Sends a message whose revisions are the store's own, and waits until the answer has its
     /// place in the order.
-    pub(super) async fn place(
+    pub(super) async fn call_sequenced(
         self,
         member: &Member,
-        manner: Manner,
+        options: CallOptions,
         message: Bytes,
-    ) -> Result<Placed, Failure> {
+    ) -> Result<SequencedAnswer, Failure> {
         let known = self
             .order
             .admit(member.slot)
             .map_err(|error| disordered(member, error))?;
-        let answer = send(member, manner, message, self.context).await?;
+        let answer = send(member, options, message, self.context).await?;
         let (header, wrote) =
-            outcome(manner.rpc, &answer).map_err(|error| unreadable(member, error))?;
+            outcome(options.rpc, &answer).map_err(|error| unreadable(member, error))?;
         self.recognise(member, header)?;
         let answered = Answered {
             slot: member.slot,
             revision: StoreRev::new(header.revision),
             wrote,
-            known: manner.linearizable.then_some(known),
+            known: options.linearizable.then_some(known),
             is_delivery: false,
         };
-        let settled = self
+        let sequenced = self
             .order
-            .settle(answered)
+            .sequence(answered)
             .await
             .map_err(|error| disordered(member, error))?;
-        Ok(Placed { settled, answer })
+        Ok(SequencedAnswer { sequenced, answer })
     }
 
     /// Translates the revisions of an answer to unified ones.
     pub(super) fn outward(
         self,
         member: &Member,
-        settled: Settled,
+        sequenced: Sequenced,
         kind: Message,
         answer: Bytes,
     ) -> Result<Bytes, Failure> {
-        let mut outward = Outward::answer(self.order, &self.services.identity, settled);
+        let mut outward = Outward::answer(self.order, &self.services.identity, sequenced);
         let answer = wire::rewrite_owned(kind, answer, &mut outward)
             .map_err(|error| unreadable(member, error))?;
         known_revisions(member, &outward)?;
@@ -217,24 +222,24 @@ impl<'a> Request<'a> {
 /// Calls a store.
 pub(super) async fn send(
     member: &Member,
-    manner: Manner,
+    options: CallOptions,
     message: Bytes,
     context: Context,
 ) -> Result<Bytes, Failure> {
     member
         .store
-        .call(call_of(manner, message, context))
+        .call(call_of(options, message, context))
         .await
         .map_err(|error| unanswered(member, error))
 }
 
-fn call_of(manner: Manner, message: Bytes, context: Context) -> Call {
+fn call_of(options: CallOptions, message: Bytes, context: Context) -> Call {
     Call {
-        rpc: manner.rpc,
+        rpc: options.rpc,
         message,
-        lane: manner.lane,
+        lane: options.lane,
         deadline: context.deadline,
-        idempotent: manner.reads,
+        idempotent: options.reads,
     }
 }
 

@@ -17,9 +17,9 @@ use prost::Message;
 
 use super::{
     Request,
-    forward::{Manner, disordered, send, unreadable},
+    forward::{CallOptions, disordered, send, unreadable},
 };
-use crate::{failure::Failure, world::Member};
+use crate::{failure::Failure, snapshot::Member};
 
 /// FNV-1a's offset and prime, for 32 bits.
 const OFFSET: u32 = 0x811c_9dc5;
@@ -28,7 +28,7 @@ const PRIME: u32 = 0x0100_0193;
 impl Request<'_> {
     pub(super) async fn hash(self, message: Bytes) -> Result<Bytes, Failure> {
         let asked = self
-            .world
+            .snapshot
             .stores()
             .map(|member| self.hash_of(member, message.clone()));
         let hash = fold(&try_join_all(asked).await?);
@@ -40,9 +40,9 @@ impl Request<'_> {
     /// At one cut: every store's part is of the store's revision there.
     pub(super) async fn hash_kv(self, message: Bytes) -> Result<Bytes, Failure> {
         let request = HashKvRequest::decode(message)?;
-        let slots = self.world.stores().map(|member| member.slot);
-        let cut = self.order.snapshot(request.revision, slots)?;
-        let asked = self.world.stores().map(|member| {
+        let slots = self.snapshot.stores().map(|member| member.slot);
+        let cut = self.order.cut(request.revision, slots)?;
+        let asked = self.snapshot.stores().map(|member| {
             let at = cut.of(member.slot).unwrap_or(StoreRev::FIRST);
             self.hash_kv_of(member, at)
         });
@@ -80,8 +80,8 @@ impl Request<'_> {
             .admit(member.slot)
             .map_err(|error| disordered(member, error))?;
         // The whole store is read.
-        let manner = Manner::read(rpc, Lane::Bulk);
-        let answer = send(member, manner, message, self.context).await?;
+        let options = CallOptions::read(rpc, Lane::Bulk);
+        let answer = send(member, options, message, self.context).await?;
         let header = wire::peek_header(&answer).map_err(|error| unreadable(member, error))?;
         self.recognise(member, header.unwrap_or_default())?;
         M::decode(answer).map_err(|error| Failure::Nonsense {

@@ -27,9 +27,9 @@ use tokio::sync::Semaphore;
 
 use super::{
     Request,
-    forward::{Manner, Placed},
+    forward::{CallOptions, SequencedAnswer},
 };
-use crate::{failure::Failure, world::Member};
+use crate::{failure::Failure, snapshot::Member};
 
 mod keep_alive;
 mod materialise;
@@ -68,21 +68,23 @@ impl<'a> Request<'a> {
         // An id that the store chooses is nobody else's.
         let mut _turns = Vec::new();
         if request.id != 0 {
-            let slots = self.world.stores().map(|member| member.slot);
+            let slots = self.snapshot.stores().map(|member| member.slot);
             _turns = leases.turns.all(request.id, slots).await;
             // Whatever becomes of the call, nothing of an earlier lease with this id counts.
             leases.memory.forget(request.id);
         }
         let member = self.default_store()?;
-        let placed = self.place(member, local(Rpc::LeaseGrant), message).await?;
-        let granted = LeaseGrantResponse::decode(placed.answer.clone())
+        let sequenced = self
+            .call_sequenced(member, local(Rpc::LeaseGrant), message)
+            .await?;
+        let granted = LeaseGrantResponse::decode(sequenced.answer.clone())
             .map_err(|error| nonsense(member, &error))?;
         leases.memory.granted(granted.id);
         self.outward(
             member,
-            placed.settled,
+            sequenced.sequenced,
             Message::LeaseGrantResponse,
-            placed.answer,
+            sequenced.answer,
         )
     }
 
@@ -90,7 +92,7 @@ impl<'a> Request<'a> {
     pub(super) async fn lease_revoke(self, message: Bytes) -> Result<Bytes, Failure> {
         let request = LeaseRevokeRequest::decode(message.clone())?;
         let leases = &self.services.leases;
-        let slots = self.world.stores().map(|member| member.slot);
+        let slots = self.snapshot.stores().map(|member| member.slot);
         let _turns = leases.turns.all(request.id, slots).await;
         let member = self.default_store()?;
         let revoked = self
@@ -100,18 +102,18 @@ impl<'a> Request<'a> {
         for revoked in join_all(revoked).await {
             revoked?;
         }
-        let placed = self
-            .place(member, Manner::write(Rpc::LeaseRevoke), message)
+        let sequenced = self
+            .call_sequenced(member, CallOptions::write(Rpc::LeaseRevoke), message)
             .await;
-        if placed.as_ref().is_err_and(|error| !is_not_found(error)) {
-            return Err(placed.err().unwrap_or(EtcdError::LeaseNotFound.into()));
+        if sequenced.as_ref().is_err_and(|error| !is_not_found(error)) {
+            return Err(sequenced.err().unwrap_or(EtcdError::LeaseNotFound.into()));
         }
         leases.memory.forget(request.id);
-        if placed.is_err() {
-            self.place_present(member).await?;
+        if sequenced.is_err() {
+            self.sequence_present(member).await?;
         }
-        let Placed { settled, answer } = placed?;
-        self.outward(member, settled, Message::LeaseRevokeResponse, answer)
+        let SequencedAnswer { sequenced, answer } = sequenced?;
+        self.outward(member, sequenced, Message::LeaseRevokeResponse, answer)
     }
 
     /// Ends a lease on a store other than the default, where it need not be.
@@ -119,12 +121,12 @@ impl<'a> Request<'a> {
         let memory = &self.services.leases.memory;
         memory.set(id, member.slot, Held::Unknown);
         match self
-            .place(member, Manner::write(Rpc::LeaseRevoke), message)
+            .call_sequenced(member, CallOptions::write(Rpc::LeaseRevoke), message)
             .await
         {
             Ok(_) => {}
             // An attempt before may have ended it, of which nothing was heard.
-            Err(error) if is_not_found(&error) => self.place_present(member).await?,
+            Err(error) if is_not_found(&error) => self.sequence_present(member).await?,
             Err(error) => return Err(error),
         }
         memory.set(id, member.slot, Held::No);
@@ -134,13 +136,14 @@ impl<'a> Request<'a> {
     /// Those of the default store, which has them all.
     pub(super) async fn lease_leases(self, message: Bytes) -> Result<Bytes, Failure> {
         let member = self.default_store()?;
-        let Placed { settled, answer } =
-            self.place(member, local(Rpc::LeaseLeases), message).await?;
-        self.outward(member, settled, Message::LeaseLeasesResponse, answer)
+        let SequencedAnswer { sequenced, answer } = self
+            .call_sequenced(member, local(Rpc::LeaseLeases), message)
+            .await?;
+        self.outward(member, sequenced, Message::LeaseLeasesResponse, answer)
     }
 
     fn default_store(self) -> Result<&'a Member, Failure> {
-        self.world
+        self.snapshot
             .default_member()
             .ok_or(Failure::Unimplemented("Lease"))
     }
@@ -148,22 +151,22 @@ impl<'a> Request<'a> {
     /// The stores besides the default that have a lease, or may have it.
     fn holders(self, id: i64) -> impl Iterator<Item = &'a Member> {
         let memory = &self.services.leases.memory;
-        let default = self.world.default_member().map(|member| member.slot);
-        self.world.stores().filter(move |member| {
+        let default = self.snapshot.default_member().map(|member| member.slot);
+        self.snapshot.stores().filter(move |member| {
             Some(member.slot) != default && memory.held(id, member.slot) != Held::No
         })
     }
 }
 
 /// The header of these answers is what the member that was asked stands at, which may be behind.
-fn local(rpc: Rpc) -> Manner {
-    let manner = match rpc {
-        Rpc::LeaseGrant => Manner::write(rpc),
-        _ => Manner::read(rpc, Lane::Unary),
+fn local(rpc: Rpc) -> CallOptions {
+    let options = match rpc {
+        Rpc::LeaseGrant => CallOptions::write(rpc),
+        _ => CallOptions::read(rpc, Lane::Unary),
     };
-    Manner {
+    CallOptions {
         linearizable: false,
-        ..manner
+        ..options
     }
 }
 

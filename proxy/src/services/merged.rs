@@ -5,7 +5,7 @@ use futures_util::future::try_join_all;
 use keyloom_etcd_api::{
     KeyRange, Rpc,
     etcdserverpb::RangeRequest,
-    wire::{self, EncodedList, Message, Place, RawKv, Rewrite},
+    wire::{self, EncodedList, Message, RawKv, RevisionField, Rewrite},
 };
 use keyloom_ledger::StoreRev;
 use keyloom_router::{
@@ -17,14 +17,14 @@ use keyloom_topology::Part;
 
 use super::{
     Request,
-    forward::{Manner, disordered, known_revisions, send, unreadable},
+    forward::{CallOptions, disordered, known_revisions, send, unreadable},
     pages::Page,
     range::lane_of,
 };
 use crate::{
     failure::Failure,
-    order::{Inward, Outward, Snapshot, reserved_prefix},
-    world::Member,
+    order::{Cut, Inward, Outward, reserved_prefix},
+    snapshot::Member,
 };
 
 /// How often a fresh list takes a new cut because a compaction overtook the one before.
@@ -59,12 +59,12 @@ impl Request<'_> {
     }
 
     /// A consistent cut through the stores of the parts.
-    pub(super) fn cut(self, revision: i64, parts: &[Part]) -> Result<Snapshot, Failure> {
+    pub(super) fn cut(self, revision: i64, parts: &[Part]) -> Result<Cut, Failure> {
         let slots = parts
             .iter()
             .map(|part| Ok(self.member(part.store)?.slot))
             .collect::<Result<Vec<_>, Failure>>()?;
-        let cut = self.order.snapshot(revision, slots)?;
+        let cut = self.order.cut(revision, slots)?;
         self.holds_at(cut.at)?;
         Ok(cut)
     }
@@ -72,12 +72,12 @@ impl Request<'_> {
     /// Reads the parts at their revisions in the cut, and joins what they hold.
     pub(super) async fn read_at(
         self,
-        cut: &Snapshot,
+        cut: &Cut,
         request: &RangeRequest,
         parts: Vec<Part>,
     ) -> Result<Joined, Failure> {
         let page = Page {
-            generation: self.world.generation,
+            generation: self.snapshot.generation,
             at: cut.at.get(),
             start: request.key.clone(),
             range_end: request.range_end.clone(),
@@ -97,7 +97,7 @@ impl Request<'_> {
     /// once.
     async fn read_parts(
         self,
-        cut: &Snapshot,
+        cut: &Cut,
         request: &RangeRequest,
         parts: Vec<Part>,
         known: Option<i64>,
@@ -138,7 +138,7 @@ impl Request<'_> {
 
     async fn read_part(
         self,
-        cut: &Snapshot,
+        cut: &Cut,
         request: &RangeRequest,
         part: &Part,
         want_count: bool,
@@ -159,14 +159,14 @@ impl Request<'_> {
             self.order
                 .admit(member.slot)
                 .map_err(|error| disordered(member, error))?;
-            let manner = Manner::read(rpc, lane);
-            let answer = send(member, manner, message, self.context).await?;
+            let options = CallOptions::read(rpc, lane);
+            let answer = send(member, options, message, self.context).await?;
             self.at_least(member, &answer, revision)?;
             let answer = match holds_own {
                 true => answer,
                 false => self.unified(member, rpc, answer)?,
             };
-            read.take(&answer, &self.world.topology)
+            read.take(&answer, &self.snapshot.topology)
                 .map_err(|error| nonsense(member, &error))?;
         }
         let answer = read.finish().map_err(|error| nonsense(member, &error))?;
@@ -182,10 +182,10 @@ impl Request<'_> {
         let mut translate = |place, revision| inward.revision(place, revision);
         RangeRequest {
             revision: at.get(),
-            min_mod_revision: translate(Place::AtLeast, request.min_mod_revision),
-            max_mod_revision: translate(Place::AtMost, request.max_mod_revision),
-            min_create_revision: translate(Place::AtLeast, request.min_create_revision),
-            max_create_revision: translate(Place::AtMost, request.max_create_revision),
+            min_mod_revision: translate(RevisionField::AtLeast, request.min_mod_revision),
+            max_mod_revision: translate(RevisionField::AtMost, request.max_mod_revision),
+            min_create_revision: translate(RevisionField::AtLeast, request.min_create_revision),
+            max_create_revision: translate(RevisionField::AtMost, request.max_create_revision),
             // A member that lags behind may not have the revision of the cut yet.
             serializable: false,
             ..request.clone()

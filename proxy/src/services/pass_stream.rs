@@ -16,7 +16,7 @@ use crate::{
     Instance,
     failure::Failure,
     order::{Native, Order},
-    world::World,
+    snapshot::ServingSnapshot,
 };
 
 impl Services {
@@ -31,27 +31,27 @@ impl Services {
         context: Context,
     ) -> Result<BoxStream<'static, Result<Bytes, Failure>>, Failure> {
         let unserved = Failure::Unimplemented(rpc.name());
-        let world = self.world.load_full();
-        if let Order::Merged(_) = &*world.order {
+        let snapshot = self.snapshot.load_full();
+        if let Order::Merged(_) = &*snapshot.order {
             if context.needs_leader {
-                context.until_may_leave(&world.order).await?;
+                context.until_may_leave(&snapshot.order).await?;
             }
             return match rpc {
                 Rpc::LeaseKeepAlive => Ok(self.keep_alives(requests)),
-                Rpc::Watch => match &world.behind.feeding {
+                Rpc::Watch => match &snapshot.runtime.feeding {
                     Some(feeding) => {
-                        Ok(self.watch(&feeding.feeds, &world.order, requests, context))
+                        Ok(self.watch(&feeding.feeds, &snapshot.order, requests, context))
                     }
                     None => Err(unserved),
                 },
-                Rpc::Snapshot => Err(one_by_one(&world)),
+                Rpc::Snapshot => Err(one_by_one(&snapshot)),
                 _ => Err(unserved),
             };
         }
         let (Order::Native, Some(kind), Some(member)) = (
-            &*world.order,
+            &*snapshot.order,
             message_of(rpc),
-            world.default_member().cloned(),
+            snapshot.default_member().cloned(),
         ) else {
             return Err(unserved);
         };
@@ -121,8 +121,10 @@ impl Instance {
 }
 
 /// A snapshot is the file of one etcd: no file holds several.
-fn one_by_one(world: &World) -> Failure {
-    let names = world.stores().map(|member| format!("\"{}\"", member.name));
+fn one_by_one(snapshot: &ServingSnapshot) -> Failure {
+    let names = snapshot
+        .stores()
+        .map(|member| format!("\"{}\"", member.name));
     Failure::OneByOne {
         stores: names.collect::<Vec<_>>().join(", "),
     }

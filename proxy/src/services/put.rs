@@ -5,18 +5,18 @@ use keyloom_etcd_api::{Rpc, check_put, etcdserverpb::PutRequest};
 use keyloom_router::plan_put;
 use prost::Message as _;
 
-use super::{Request, forward::Manner};
+use super::{Request, forward::CallOptions};
 use crate::failure::Failure;
 
 impl Request<'_> {
     pub(super) async fn put(self, message: Bytes) -> Result<Bytes, Failure> {
         let request = PutRequest::decode(message.clone())?;
         check_put(&request)?;
-        let store = plan_put(&self.world.topology, &request.key)?;
+        let store = plan_put(&self.snapshot.topology, &request.key)?;
         let _under_way = self.enter(store, |keys| keys.holds(&request.key)).await?;
         let lease = [request.lease];
         let leases = if request.lease == 0 { &[][..] } else { &lease };
-        self.forward_leased(store, Manner::write(Rpc::Put), message, leases)
+        self.forward_leased(store, CallOptions::write(Rpc::Put), message, leases)
             .await
     }
 }

@@ -6,7 +6,7 @@ use keyloom_router::{RangePlan, plan_range};
 use keyloom_store::Lane;
 use prost::Message as _;
 
-use super::{Answer, Request, forward::Manner};
+use super::{Answer, Request, forward::CallOptions};
 use crate::failure::Failure;
 
 /// A range without a limit up to this many keys goes with the small calls.
@@ -17,16 +17,16 @@ impl Request<'_> {
         let request = RangeRequest::decode(message.clone())?;
         check_range(&request)?;
         self.is_readable_at(request.revision, &request)?;
-        match plan_range(&self.world.topology, &request) {
+        match plan_range(&self.snapshot.topology, &request) {
             RangePlan::One(store) => {
                 let slot = self.member(store)?.slot;
                 // Also what etcd checks first: a revision that is in the future or compacted.
-                self.order.snapshot(request.revision, [slot])?;
-                let manner = Manner {
+                self.order.cut(request.revision, [slot])?;
+                let options = CallOptions {
                     linearizable: !request.serializable,
-                    ..Manner::read(Rpc::Range, lane_of(&request))
+                    ..CallOptions::read(Rpc::Range, lane_of(&request))
                 };
-                let answer = self.forward(store, manner, message).await;
+                let answer = self.forward(store, options, message).await;
                 answer.map(Answer::from)
             }
             RangePlan::Merged(parts) => {

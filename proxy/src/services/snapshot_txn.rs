@@ -94,7 +94,7 @@ impl<'a> Request<'a> {
 
     fn cover(self, range: &RangeRequest) -> Vec<Part> {
         let range = KeyRange::from_request(&range.key, &range.range_end);
-        self.world.topology.cover(&range)
+        self.snapshot.topology.cover(&range)
     }
 
     /// Inside a transaction etcd takes a negative revision for one below the compaction

@@ -15,25 +15,31 @@ use tokio::time::timeout;
 
 use super::{
     Context, Services,
-    forward::{Manner, send},
+    forward::{CallOptions, send},
 };
 use crate::{
     failure::Failure,
     order::Order,
-    world::{Member, World},
+    snapshot::{Member, ServingSnapshot},
 };
 
 impl Services {
     /// The oldest version that a store has, because clients switch features on by it; the sum of
     /// the sizes; the default store's raft fields. A store that does not answer is named under
     /// `errors`; the default store must answer.
-    pub(super) async fn status(&self, world: &World, context: Context) -> Result<Bytes, Failure> {
-        let asked = world.stores().map(|member| self.status_of(member, context));
+    pub(super) async fn status(
+        &self,
+        snapshot: &ServingSnapshot,
+        context: Context,
+    ) -> Result<Bytes, Failure> {
+        let asked = snapshot
+            .stores()
+            .map(|member| self.status_of(member, context));
         let mut answers = join_all(asked).await.into_iter();
         let mut status = answers
             .next()
             .unwrap_or(Err(Failure::Unimplemented("Status")))?;
-        for (answer, member) in answers.zip(world.stores().skip(1)) {
+        for (answer, member) in answers.zip(snapshot.stores().skip(1)) {
             match answer {
                 Ok(other) => {
                     self.versions.remember(&member.name, &other.version);
@@ -46,7 +52,7 @@ impl Services {
                 }
             }
         }
-        let revision = match (&*world.order, &status.header) {
+        let revision = match (&*snapshot.order, &status.header) {
             (Order::Merged(order), _) => order.head().get(),
             (Order::Native, Some(header)) => header.revision,
             (Order::Native, None) => 0,
@@ -65,8 +71,8 @@ impl Services {
         context: Context,
     ) -> Result<StatusResponse, Failure> {
         let message = Bytes::from(StatusRequest {}.encode_to_vec());
-        let manner = Manner::read(Rpc::Status, Lane::Unary);
-        let asked = send(member, manner, message, context);
+        let options = CallOptions::read(Rpc::Status, Lane::Unary);
+        let asked = send(member, options, message, context);
         let answer = timeout(self.settings.status_timeout, asked)
             .await
             .unwrap_or_else(|_| {

@@ -8,24 +8,24 @@ use keyloom_etcd_api::{
 use keyloom_router::{TxnPlan, plan_txn};
 use prost::Message as _;
 
-use super::{MAX_TXN_OPS, Request, entered::txn_touches, forward::Manner, lease::leases_of};
+use super::{MAX_TXN_OPS, Request, entered::txn_touches, forward::CallOptions, lease::leases_of};
 use crate::failure::Failure;
 
 impl Request<'_> {
     pub(super) async fn txn(self, message: Bytes) -> Result<Bytes, Failure> {
         let request = TxnRequest::decode(message.clone())?;
         check_txn(&request, MAX_TXN_OPS)?;
-        match plan_txn(&self.world.topology, &request) {
+        match plan_txn(&self.snapshot.topology, &request) {
             TxnPlan::One(store) => {
                 let touches = |keys: &_| txn_touches(&request, keys);
                 let _under_way = self.enter(store, touches).await?;
                 self.is_all_readable(&request)?;
-                let manner = Manner {
+                let options = CallOptions {
                     linearizable: !may_be_stale(&request),
-                    ..Manner::write(Rpc::Txn)
+                    ..CallOptions::write(Rpc::Txn)
                 };
                 let leases = leases_of(&request);
-                self.forward_leased(store, manner, message, &leases).await
+                self.forward_leased(store, options, message, &leases).await
             }
             TxnPlan::Snapshot => Box::pin(self.snapshot_txn(&request)).await,
             TxnPlan::Refused(refused) => Err(refused.into()),

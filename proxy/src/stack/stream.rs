@@ -75,7 +75,7 @@ fn until_stopped(
     let guarded = answers.then(move |answer| {
         let services = Arc::clone(&services);
         async move {
-            let order = Arc::clone(&services.world.load().order);
+            let order = Arc::clone(&services.snapshot.load().order);
             context.until_may_leave(&order).await?;
             Ok(answer?)
         }

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use crate::support::{Keyloom, TERM, THREE, get, keys, list, put, stores};
 use bytes::Bytes;
 use keyloom_etcd_api::{
     EtcdError, Rpc,
@@ -16,7 +17,6 @@ use keyloom_testkit::{
     model::{Fault, Gate, ModelStore},
 };
 use prost::Message;
-use crate::support::{Keyloom, TERM, THREE, get, keys, list, put, stores};
 use tokio::time::sleep;
 use tonic::{Code, Status};
 

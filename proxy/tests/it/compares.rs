@@ -1,13 +1,13 @@
 //! Every comparison of a revision, with every revision that there is and some that there are not,
 //! against one model etcd: a revision of another store must match nothing, and lie where it lies.
 
+use crate::support::{Keyloom, THREE, put, stores};
 use bytes::Bytes;
 use keyloom_etcd_api::etcdserverpb::{
     Compare, RangeRequest, TxnRequest,
     compare::{CompareResult, CompareTarget, TargetUnion},
 };
 use keyloom_testkit::{Answer, Step, model::ModelStore};
-use crate::support::{Keyloom, THREE, put, stores};
 
 const KEYS: [&str; 4] = [
     "/registry/pods/default/a",

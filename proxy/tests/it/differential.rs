@@ -1,6 +1,7 @@
 //! The same random program against one model etcd and through Keyloom over several: every answer
 //! must be the same, revisions included.
 
+use crate::support::{Keyloom, THREE, stores};
 use keyloom_etcd_api::{
     Rpc,
     etcdserverpb::{
@@ -12,7 +13,6 @@ use keyloom_testkit::{
     model::{Fault, ModelStore},
     program::{Generator, Group, Settings, Tolerance, same_answer},
 };
-use crate::support::{Keyloom, THREE, stores};
 use tonic::{Code, Status};
 
 const ONE: &str = "default: {endpoint: 'http://default.invalid:2379'}";

@@ -5,6 +5,7 @@
 
 use std::{path::Path, sync::Arc};
 
+use crate::support::{Keyloom, THREE, store};
 use keyloom_sqlstore::{Metrics, SqliteOptions, SqliteStore, Synchronous, SystemClock};
 use keyloom_store::Store;
 use keyloom_testkit::{
@@ -12,7 +13,6 @@ use keyloom_testkit::{
     model::ModelStore,
     program::{Generator, Group, Settings, Tolerance, same_answer},
 };
-use crate::support::{Keyloom, THREE, store};
 use tonic::Code;
 
 const ONE: &str = "default: {endpoint: 'sqlite://ignored.db'}";

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use crate::support::{Keyloom, TERM, THREE, get, keys, list, store, stores};
 use keyloom_etcd_api::{
     EtcdError, Rpc,
     etcdserverpb::{
@@ -14,7 +15,6 @@ use keyloom_testkit::{
     model::{Fault, Gate, ModelStore, Nonsense},
     program::Chance,
 };
-use crate::support::{Keyloom, TERM, THREE, get, keys, list, store, stores};
 use tokio::time::Instant;
 use tonic::Code;
 

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use crate::support::{Keyloom, THREE, store};
 use bytes::Bytes;
 use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture};
 use keyloom_etcd_api::Rpc;
@@ -11,7 +12,6 @@ use keyloom_testkit::{
     model::ModelStore,
     program::{Generator, Group, Settings, Tolerance, same_answer},
 };
-use crate::support::{Keyloom, THREE, store};
 use tonic::Code;
 
 /// The tenant's: pods on one store, everything else on another.

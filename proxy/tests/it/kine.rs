@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use crate::support::{Keyloom, Ready, get, list, put, store};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use keyloom_etcd_api::{
@@ -26,7 +27,6 @@ use keyloom_store::{
 };
 use keyloom_testkit::{Answer, Step, kine::KineModel, model::ModelStore};
 use prost::Message as _;
-use crate::support::{Keyloom, Ready, get, list, put, store};
 use tonic::{Code, Status};
 
 const TWO: &str = "

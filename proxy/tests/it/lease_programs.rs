@@ -6,6 +6,11 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use crate::lease_calls::{DEFAULT, RBAC, TENANT, TTL, call, keep_alive, leased};
+use crate::support::{
+    Keyloom, THREE, list, stores,
+    streams::{Stream, open_watch_on},
+};
 use bytes::Bytes;
 use keyloom_etcd_api::etcdserverpb::{DeleteRangeRequest, LeaseKeepAliveResponse, ResponseHeader};
 use keyloom_etcd_api::{
@@ -21,12 +26,7 @@ use keyloom_testkit::{
     model::{Fault, Gate, ModelStore},
     program::{Chance, Headers, Tolerance, WatchLog, same_answer},
 };
-use crate::lease_calls::{DEFAULT, RBAC, TENANT, TTL, call, keep_alive, leased};
 use prost::Message as _;
-use crate::support::{
-    Keyloom, THREE, list, stores,
-    streams::{Stream, open_watch_on},
-};
 use tokio::time::Instant;
 use tonic::{Code, Status};
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::lease_calls::*;
+use crate::support::{Keyloom, THREE, get, list, stores};
 use bytes::Bytes;
 use keyloom_etcd_api::{
     Rpc,
@@ -15,9 +17,7 @@ use keyloom_testkit::{
     Answer, Step,
     model::{Fault, Gate, Nonsense},
 };
-use crate::lease_calls::*;
 use prost::Message;
-use crate::support::{Keyloom, THREE, get, list, stores};
 use tokio::time::Instant;
 use tonic::Code;
 

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use crate::support::{Keyloom, keys, list, stores};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use keyloom_etcd_api::{
@@ -19,7 +20,6 @@ use keyloom_etcd_api::{
 use keyloom_store::{Answers, Call, CallError, Requests, Store};
 use keyloom_testkit::model::ModelStore;
 use prost::Message as _;
-use crate::support::{Keyloom, keys, list, stores};
 use tokio::time::{Instant, sleep};
 
 /// The objects of a namespace, and one namespace for each store.

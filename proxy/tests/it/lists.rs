@@ -1,9 +1,9 @@
 //! Lists over several stores: whole, in pages, at old revisions, with as few calls as there can be.
 
+use crate::support::{Keyloom, keys, list, put, stores};
 use bytes::Bytes;
 use keyloom_etcd_api::etcdserverpb::RangeRequest;
 use keyloom_testkit::{Step, model::ModelStore};
-use crate::support::{Keyloom, keys, list, put, stores};
 
 const STORES: usize = 4;
 

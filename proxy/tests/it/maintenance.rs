@@ -1,5 +1,6 @@
 //! Maintenance calls over three stores.
 
+use crate::support::{Keyloom, THREE, stores};
 use keyloom_etcd_api::{
     Rpc,
     etcdserverpb::{
@@ -12,7 +13,6 @@ use keyloom_testkit::{
     model::{Fault, Identity, ModelStore, Profile},
 };
 use prost::Message;
-use crate::support::{Keyloom, THREE, stores};
 use tonic::{Code, Status};
 
 const EVERYWHERE: [&str; 3] = [

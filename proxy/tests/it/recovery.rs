@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use crate::support::{Keyloom, TERM, THREE, get, keys, list, put, stores};
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream, stream::BoxStream};
 use keyloom_etcd_api::{
@@ -17,7 +18,6 @@ use keyloom_testkit::{
     model::{Fault, Gate, ModelStore},
 };
 use prost::Message as _;
-use crate::support::{Keyloom, TERM, THREE, get, keys, list, put, stores};
 use tokio::time::{Instant, sleep, timeout};
 use tonic::{Code, Status};
 

@@ -2,6 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
+use crate::support::{
+    Keyloom, Ready,
+    changing::{ALL, PODS, RBAC, Stage, TENANT, changed, topology},
+    get, keys, list, put, store,
+};
 use keyloom_etcd_api::{
     EtcdError, Rpc,
     etcdserverpb::{DeleteRangeRequest, RangeRequest},
@@ -12,11 +17,6 @@ use keyloom_testkit::{
     Answer, Step,
     model::{Fault, Gate, ModelStore},
     program::{Chance, Generator, Group, Settings, Tolerance, same_answer},
-};
-use crate::support::{
-    Keyloom, Ready,
-    changing::{ALL, PODS, RBAC, Stage, TENANT, changed, topology},
-    get, keys, list, put, store,
 };
 use tonic::{Code, Status};
 

@@ -3,14 +3,14 @@
 
 use std::time::Duration;
 
-use keyloom_etcd_api::etcdserverpb::DeleteRangeRequest;
-use keyloom_proxy::{Taken, WatchOptions};
-use keyloom_testkit::{Step, program::Chance};
 use crate::support::{
     Keyloom, Watching,
     changing::{ALL, Stage, topology},
     list,
 };
+use keyloom_etcd_api::etcdserverpb::DeleteRangeRequest;
+use keyloom_proxy::{Taken, WatchOptions};
+use keyloom_testkit::{Step, program::Chance};
 
 const SOON: Duration = Duration::from_secs(20);
 

@@ -2,17 +2,17 @@
 
 use std::{sync::Arc, time::Duration};
 
+use crate::support::{
+    Keyloom, Watching,
+    changing::{ALL, PODS, RBAC, Stage, changed, topology},
+    list, put,
+};
 use keyloom_etcd_api::Rpc;
 use keyloom_proxy::{Refusal, Taken};
 use keyloom_testkit::{
     Step,
     model::{Fault, Gate},
     program::Chance,
-};
-use crate::support::{
-    Keyloom, Watching,
-    changing::{ALL, PODS, RBAC, Stage, changed, topology},
-    list, put,
 };
 use tokio::{task::JoinHandle, time::sleep};
 

@@ -11,12 +11,12 @@ use std::{
     time::Duration,
 };
 
+use crate::support::{Keyloom, stores};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use keyloom_etcd_api::Rpc;
 use keyloom_store::{Answers, Call, CallError, Requests, Store};
 use keyloom_testkit::model::ModelStore;
-use crate::support::{Keyloom, stores};
 use tokio::{
     sync::{mpsc, oneshot},
     time::{Instant, sleep, sleep_until},

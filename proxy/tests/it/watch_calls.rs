@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use crate::support::{Keyloom, TERM, THREE, get, put, stores, stores_of, streams::Stream};
 use bytes::Bytes;
 use keyloom_etcd_api::{
     EtcdError, Rpc,
@@ -18,7 +19,6 @@ use keyloom_testkit::{
     model::{Fault, Gate, ModelStore},
 };
 use prost::Message as _;
-use crate::support::{Keyloom, TERM, THREE, get, put, stores, stores_of, streams::Stream};
 use tokio::time::Instant;
 use tonic::Code;
 

@@ -3,6 +3,10 @@
 
 use std::time::Duration;
 
+use crate::support::{
+    Keyloom, THREE, stores, stores_of,
+    streams::{Stream, open_watch_on},
+};
 use keyloom_etcd_api::etcdserverpb::{
     WatchCreateRequest, WatchResponse, watch_request::RequestUnion,
 };
@@ -11,10 +15,6 @@ use keyloom_testkit::{
     Step,
     model::ModelStore,
     program::{Chance, Generator, Group, Headers, Settings, WatchLog},
-};
-use crate::support::{
-    Keyloom, THREE, stores, stores_of,
-    streams::{Stream, open_watch_on},
 };
 use tonic::Code;
 

@@ -64,7 +64,7 @@ fn reserve(max_pages: u32) -> u32 {
 
 /// What watches over every statement.
 #[derive(Clone, Debug)]
-pub(crate) struct Watchman {
+pub(crate) struct TimedStatements {
     pub(crate) origin: Arc<Origin>,
     pub(crate) metrics: Arc<StoreMetrics>,
     pub(crate) slow: Duration,
@@ -72,7 +72,7 @@ pub(crate) struct Watchman {
     pub(crate) injected: inject::Injected,
 }
 
-impl Watchman {
+impl TimedStatements {
     pub(crate) fn timed<T>(
         &self,
         statement: Statement,
@@ -123,7 +123,7 @@ fn kind(error: &rusqlite::Error) -> FaultKind {
 #[derive(Debug)]
 pub(crate) struct SqliteSession {
     connection: Connection,
-    watchman: Watchman,
+    watchman: TimedStatements,
     /// The writer's session tells it what it wrote.
     checkpointer: Option<Arc<Checkpointer>>,
     /// What commits wait for as the options say.

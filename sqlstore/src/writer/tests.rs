@@ -16,13 +16,13 @@ use crate::{
     census::Census,
     clock::SystemClock,
     dialect::sqlite::{
-        Checkpointer, Connect, Role, SqliteOptions, SqliteSession, Watchman,
+        Checkpointer, Connect, Role, SqliteOptions, SqliteSession, TimedStatements,
         inject::{Injected, When},
     },
     error::Origin,
     feed::{Feed, Found},
     metrics::Metrics,
-    session::{At, GivenOut, Place, Values},
+    session::{At, HighWaterMark, Place, Values},
     statement::Statement,
     usage::Usages,
 };
@@ -33,7 +33,7 @@ mod memory;
 #[derive(Debug)]
 struct Nowhere;
 
-impl GivenOut for Nowhere {
+impl HighWaterMark for Nowhere {
     fn note(&self, _: i64) {}
 }
 
@@ -54,7 +54,7 @@ fn bench() -> Bench {
     });
     let metrics = Arc::new(Metrics::default().of_store("test"));
     let injected = Injected::default();
-    let watchman = Watchman {
+    let watchman = TimedStatements {
         origin: origin.clone(),
         metrics: metrics.clone(),
         slow: options.store.slow_statement,

@@ -13,7 +13,7 @@ use tokio_rustls::TlsConnector;
 
 use super::slot::{Link, Watched};
 use crate::{
-    environment::{Address, Connection, Dial, Gathered, Paced},
+    environment::{Address, CoalescedIo, Connection, Dial, ReadThrottle},
     port::Lane,
 };
 
@@ -36,7 +36,7 @@ const RESET_STREAMS: usize = 8192;
 /// Streams that are opened before the peer says how many it takes.
 const FIRST_STREAMS: usize = 100;
 
-type Driven = client::Connection<Gathered<Paced<Box<dyn Connection>>>, Bytes>;
+type Driven = client::Connection<CoalescedIo<ReadThrottle<Box<dyn Connection>>>, Bytes>;
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -66,10 +66,10 @@ impl Connector {
         let connection = timeout(CONNECT_TIMEOUT, self.connection()).await;
         let connection = connection.map_err(|_| ConnectError::TimedOut)??;
         let connection = match lane {
-            Lane::Watch => Paced::new(connection),
-            Lane::Unary | Lane::Bulk => Paced::not(connection),
+            Lane::Watch => ReadThrottle::new(connection),
+            Lane::Unary | Lane::Bulk => ReadThrottle::not(connection),
         };
-        let handshake = builder(lane).handshake(Gathered::keeping(connection));
+        let handshake = builder(lane).handshake(CoalescedIo::keeping(connection));
         let (sender, connection): (SendRequest<Bytes>, _) =
             handshake.await.map_err(ConnectError::Preface)?;
         let link = Link::from(sender);

@@ -10,8 +10,8 @@ use super::{
     api, etcdserverpb as pb, mvccpb,
     typed::{Typed, encodable, header_of},
     wire::{
-        Header, Message, Place, RangeAnswer, RawKv, Rewrite, TxnOutcome, WireError, deleted,
-        encode_range_answer, peek_header, range_responses_of_txn, rewrite, rewrite_owned,
+        Header, Message, RangeAnswer, RawKv, RevisionField, Rewrite, TxnOutcome, WireError,
+        deleted, encode_range_answer, peek_header, range_responses_of_txn, rewrite, rewrite_owned,
         txn_outcome,
     },
 };
@@ -67,16 +67,16 @@ impl Rewrite for Mapping {
         }
     }
 
-    fn revision(&mut self, place: Place, revision: i64) -> i64 {
-        let place_number = match place {
-            Place::Compare(comparison) => comparison as u64,
-            Place::ReadAt => 5,
-            Place::AtLeast => 6,
-            Place::AtMost => 7,
-            Place::Compact => 8,
-            Place::WatchFrom => 9,
-            Place::Exact => 10,
-            Place::Compacted => 11,
+    fn revision(&mut self, field: RevisionField, revision: i64) -> i64 {
+        let place_number = match field {
+            RevisionField::Compare(comparison) => comparison as u64,
+            RevisionField::ReadAt => 5,
+            RevisionField::AtLeast => 6,
+            RevisionField::AtMost => 7,
+            RevisionField::Compact => 8,
+            RevisionField::WatchFrom => 9,
+            RevisionField::Exact => 10,
+            RevisionField::Compacted => 11,
         };
         assert!(place_number < 5 || revision != 0, "0 is not asked for");
         self.number(place_number, revision as u64) as i64

@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use super::{
     etcdserverpb as pb,
     mvccpb::{Event, KeyValue},
-    wire::{Comparison, Header, Place, Rewrite},
+    wire::{Comparison, Header, RevisionField, Rewrite},
 };
 use pb::{
     compare::TargetUnion, request_op::Request, response_op::Response, watch_request::RequestUnion,
@@ -15,9 +15,9 @@ pub(super) trait Typed: prost::Message + Default + PartialEq + Debug {
     fn rewrite(&mut self, with: &mut impl Rewrite);
 }
 
-fn revision(value: &mut i64, place: Place, with: &mut impl Rewrite) {
+fn revision(value: &mut i64, field: RevisionField, with: &mut impl Rewrite) {
     if *value != 0 {
-        *value = with.revision(place, *value);
+        *value = with.revision(field, *value);
     }
 }
 
@@ -53,8 +53,8 @@ impl Typed for pb::ResponseHeader {
 
 impl Typed for KeyValue {
     fn rewrite(&mut self, with: &mut impl Rewrite) {
-        revision(&mut self.create_revision, Place::Exact, with);
-        revision(&mut self.mod_revision, Place::Exact, with);
+        revision(&mut self.create_revision, RevisionField::Exact, with);
+        revision(&mut self.mod_revision, RevisionField::Exact, with);
     }
 }
 
@@ -67,11 +67,11 @@ impl Typed for Event {
 
 impl Typed for pb::RangeRequest {
     fn rewrite(&mut self, with: &mut impl Rewrite) {
-        revision(&mut self.revision, Place::ReadAt, with);
-        revision(&mut self.min_mod_revision, Place::AtLeast, with);
-        revision(&mut self.max_mod_revision, Place::AtMost, with);
-        revision(&mut self.min_create_revision, Place::AtLeast, with);
-        revision(&mut self.max_create_revision, Place::AtMost, with);
+        revision(&mut self.revision, RevisionField::ReadAt, with);
+        revision(&mut self.min_mod_revision, RevisionField::AtLeast, with);
+        revision(&mut self.max_mod_revision, RevisionField::AtMost, with);
+        revision(&mut self.min_create_revision, RevisionField::AtLeast, with);
+        revision(&mut self.max_create_revision, RevisionField::AtMost, with);
     }
 }
 
@@ -130,7 +130,7 @@ impl Typed for pb::Compare {
             | (2, Some(TargetUnion::ModRevision(old))) => *old,
             _ => return,
         };
-        let new = with.revision(Place::Compare(comparison), old);
+        let new = with.revision(RevisionField::Compare(comparison), old);
         if new != old {
             self.target_union = Some(make(new));
         }
@@ -168,28 +168,28 @@ impl Typed for pb::ResponseOp {
 
 impl Typed for pb::CompactionRequest {
     fn rewrite(&mut self, with: &mut impl Rewrite) {
-        revision(&mut self.revision, Place::Compact, with);
+        revision(&mut self.revision, RevisionField::Compact, with);
     }
 }
 
 impl Typed for pb::HashKvRequest {
     fn rewrite(&mut self, with: &mut impl Rewrite) {
-        revision(&mut self.revision, Place::ReadAt, with);
+        revision(&mut self.revision, RevisionField::ReadAt, with);
     }
 }
 
 impl Typed for pb::HashKvResponse {
     fn rewrite(&mut self, with: &mut impl Rewrite) {
         each(&mut self.header, with);
-        revision(&mut self.compact_revision, Place::Compacted, with);
-        revision(&mut self.hash_revision, Place::Exact, with);
+        revision(&mut self.compact_revision, RevisionField::Compacted, with);
+        revision(&mut self.hash_revision, RevisionField::Exact, with);
     }
 }
 
 impl Typed for pb::WatchRequest {
     fn rewrite(&mut self, with: &mut impl Rewrite) {
         if let Some(RequestUnion::CreateRequest(create)) = &mut self.request_union {
-            revision(&mut create.start_revision, Place::WatchFrom, with);
+            revision(&mut create.start_revision, RevisionField::WatchFrom, with);
         }
     }
 }
@@ -197,7 +197,7 @@ impl Typed for pb::WatchRequest {
 impl Typed for pb::WatchResponse {
     fn rewrite(&mut self, with: &mut impl Rewrite) {
         each(&mut self.header, with);
-        revision(&mut self.compact_revision, Place::Compacted, with);
+        revision(&mut self.compact_revision, RevisionField::Compacted, with);
         each(&mut self.events, with);
     }
 }

@@ -13,7 +13,7 @@ use tracing::{error, warn};
 
 use super::{
     Keeper, RESERVED_AHEAD, Reached, Wish,
-    write::{Outcome, Records, Stamp, settle, transaction},
+    write::{Outcome, Records, Stamp, send_until_known, transaction},
 };
 use crate::order::{Order, state::Merged, term::Term};
 
@@ -215,7 +215,7 @@ impl Task {
         let default = || self.reached.now(StoreSlot::DEFAULT, &self.store);
         let sent = Instant::now();
         let patience = self.term.renewal();
-        match settle(default, message, &stamp, patience).await {
+        match send_until_known(default, message, &stamp, patience).await {
             Outcome::Written(revision) => {
                 let until = sent + self.term.safe();
                 merged.change(|inner| {

@@ -185,7 +185,7 @@ pub(in crate::order) fn transaction(records: &Records, after: StoreRev, stamp: &
 
 /// Sends the transaction until it is known what became of it; one attempt waits for `patience`, and
 /// goes to the store as it is reached then.
-pub(in crate::order) async fn settle(
+pub(in crate::order) async fn send_until_known(
     store: impl Fn() -> Arc<dyn Store>,
     message: Bytes,
     stamp: &Bytes,

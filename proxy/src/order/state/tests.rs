@@ -34,36 +34,38 @@ fn wrote(slot: StoreSlot, revision: i64) -> Answered {
     }
 }
 
-async fn settled(merged: &Merged, answered: Answered) -> Option<i64> {
-    let settled = timeout(Duration::from_secs(1), merged.settle(answered)).await;
-    settled.ok().map(|settled| settled.unwrap().unified.get())
+async fn sequenced(merged: &Merged, answered: Answered) -> Option<i64> {
+    let sequenced = timeout(Duration::from_secs(1), merged.sequence(answered)).await;
+    sequenced
+        .ok()
+        .map(|sequenced| sequenced.unwrap().unified.get())
 }
 
 #[tokio::test(start_paused = true)]
 async fn nothing_leaves_above_the_reservation() {
     let merged = merged(2);
-    assert_eq!(settled(&merged, wrote(TENANT, 2)).await, Some(2));
-    assert_eq!(settled(&merged, wrote(TENANT, 3)).await, None);
+    assert_eq!(sequenced(&merged, wrote(TENANT, 2)).await, Some(2));
+    assert_eq!(sequenced(&merged, wrote(TENANT, 3)).await, None);
     merged.change(|inner| inner.reserved = UnifiedRev::new(3));
-    assert_eq!(settled(&merged, wrote(TENANT, 3)).await, Some(3));
+    assert_eq!(sequenced(&merged, wrote(TENANT, 3)).await, Some(3));
 }
 
 #[tokio::test(start_paused = true)]
 async fn newer_answers_of_the_default_store_wait_for_an_own_write() {
     let merged = merged(100);
     assert_eq!(
-        settled(&merged, wrote(StoreSlot::DEFAULT, 2)).await,
+        sequenced(&merged, wrote(StoreSlot::DEFAULT, 2)).await,
         Some(2)
     );
     merged.change(|inner| inner.own_write = true);
-    assert_eq!(settled(&merged, wrote(StoreSlot::DEFAULT, 4)).await, None);
+    assert_eq!(sequenced(&merged, wrote(StoreSlot::DEFAULT, 4)).await, None);
     assert_eq!(
-        settled(&merged, wrote(StoreSlot::DEFAULT, 2)).await,
+        sequenced(&merged, wrote(StoreSlot::DEFAULT, 2)).await,
         Some(2),
         "known already"
     );
     assert_eq!(
-        settled(&merged, wrote(TENANT, 2)).await,
+        sequenced(&merged, wrote(TENANT, 2)).await,
         Some(3),
         "another store"
     );
@@ -72,7 +74,7 @@ async fn newer_answers_of_the_default_store_wait_for_an_own_write() {
         inner.own_write = false;
     });
     assert_eq!(
-        settled(&merged, wrote(StoreSlot::DEFAULT, 4)).await,
+        sequenced(&merged, wrote(StoreSlot::DEFAULT, 4)).await,
         Some(4)
     );
 }
@@ -84,10 +86,10 @@ async fn a_change_that_must_be_written_holds_everything_back() {
     assert_eq!(merged.may_leave(), Err(OrderError::Recording));
     let waits = timeout(Duration::from_secs(1), merged.until_may_leave());
     assert!(waits.await.is_err());
-    assert_eq!(settled(&merged, wrote(TENANT, 2)).await, None);
+    assert_eq!(sequenced(&merged, wrote(TENANT, 2)).await, None);
     merged.change(|inner| inner.must_record = false);
     assert_eq!(merged.until_may_leave().await, Ok(()));
-    assert_eq!(settled(&merged, wrote(TENANT, 2)).await, Some(2));
+    assert_eq!(sequenced(&merged, wrote(TENANT, 2)).await, Some(2));
 }
 
 /// Two stores were absent when the order was lost, and return at the same time.
@@ -129,26 +131,26 @@ async fn a_store_that_returns_with_nothing_new_lets_out_no_other_s_return() {
 #[tokio::test(start_paused = true)]
 async fn no_cut_is_above_the_reservation() {
     let merged = merged(3);
-    assert_eq!(settled(&merged, wrote(TENANT, 9)).await, None);
+    assert_eq!(sequenced(&merged, wrote(TENANT, 9)).await, None);
     assert_eq!(merged.head(), UnifiedRev::new(3));
-    let cut = merged.snapshot(0, [TENANT]).unwrap();
+    let cut = merged.cut(0, [TENANT]).unwrap();
     assert_eq!(
         (cut.at, cut.of(TENANT)),
         (UnifiedRev::new(3), Some(StoreRev::new(3)))
     );
-    assert_eq!(merged.snapshot(4, []).err(), Some(EtcdError::FutureRev));
+    assert_eq!(merged.cut(4, []).err(), Some(EtcdError::FutureRev));
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_header_of_a_read_lies_below_what_it_did_not_see() {
     let merged = merged(100);
-    assert_eq!(settled(&merged, wrote(TENANT, 3)).await, Some(3));
+    assert_eq!(sequenced(&merged, wrote(TENANT, 3)).await, Some(3));
     let read = Answered {
         wrote: false,
         ..wrote(TENANT, 2)
     };
     assert_eq!(
-        settled(&merged, read).await,
+        sequenced(&merged, read).await,
         Some(2),
         "the store's next revision is at 3"
     );
@@ -157,7 +159,7 @@ async fn the_header_of_a_read_lies_below_what_it_did_not_see() {
         ..wrote(StoreSlot::DEFAULT, 1)
     };
     assert_eq!(
-        settled(&merged, empty).await,
+        sequenced(&merged, empty).await,
         Some(3),
         "the head: the store has nothing newer"
     );
@@ -177,16 +179,16 @@ async fn nothing_leaves_past_the_term() {
 async fn by_delivery_answers_wait_for_the_stores_watch() {
     let merged = merged(100);
     let by_delivery = merged.by_delivery([TENANT]);
-    assert_eq!(settled(&merged, wrote(TENANT, 2)).await, None);
-    let other = settled(&merged, wrote(StoreSlot::DEFAULT, 2)).await;
+    assert_eq!(sequenced(&merged, wrote(TENANT, 2)).await, None);
+    let other = sequenced(&merged, wrote(StoreSlot::DEFAULT, 2)).await;
     assert_eq!(other, Some(2), "another store");
     let delivered = Answered {
         wrote: false,
         is_delivery: true,
         ..wrote(TENANT, 2)
     };
-    assert_eq!(settled(&merged, delivered).await, Some(3));
-    assert_eq!(settled(&merged, wrote(TENANT, 2)).await, Some(3), "known");
+    assert_eq!(sequenced(&merged, delivered).await, Some(3));
+    assert_eq!(sequenced(&merged, wrote(TENANT, 2)).await, Some(3), "known");
     drop(by_delivery);
-    assert_eq!(settled(&merged, wrote(TENANT, 3)).await, Some(4));
+    assert_eq!(sequenced(&merged, wrote(TENANT, 3)).await, Some(4));
 }

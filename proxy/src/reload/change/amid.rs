@@ -22,7 +22,7 @@ use keyloom_ledger::{StoreRev, StoreSlot};
 use keyloom_topology::Affected;
 
 use super::{Refusal, check::route, prepare::Prepared};
-use crate::{feeds::Feeds, order::Looked, world::World};
+use crate::{feeds::Feeds, order::Looked, snapshot::ServingSnapshot};
 
 /// How long a change waits for what is ordered to be delivered.
 pub(super) const DELIVERY: Duration = Duration::from_secs(1);
@@ -55,7 +55,7 @@ impl LastLook {
     pub(super) fn with_what_came(
         &self,
         hub: &Hub,
-        world: &World,
+        snapshot: &ServingSnapshot,
         prepared: &Prepared,
     ) -> Result<(Vec<Looked>, Vec<KeyRange>), Refusal> {
         let mut gained = self.gained.clone();
@@ -66,7 +66,7 @@ impl LastLook {
             let Some((name, _)) = known.filter(|(_, at)| each.revision > *at) else {
                 continue;
             };
-            let before = route(&world.topology, &each.key);
+            let before = route(&snapshot.topology, &each.key);
             let after = route(&prepared.topology, &each.key);
             if before == after {
                 continue;
@@ -107,8 +107,8 @@ impl LastLook {
 pub(super) struct LookingOut(Option<Arc<Feeds>>);
 
 impl LookingOut {
-    pub(super) fn begin(world: &World, affected: &Affected) -> Self {
-        let feeding = world.behind.feeding.as_ref();
+    pub(super) fn begin(snapshot: &ServingSnapshot, affected: &Affected) -> Self {
+        let feeding = snapshot.runtime.feeding.as_ref();
         let feeds = feeding.map(|feeding| Arc::clone(&feeding.feeds));
         if let Some(feeds) = &feeds {
             feeds.with(|hub, _| hub.look_out(affected.clone()));

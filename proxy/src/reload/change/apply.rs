@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 use tracing::info;
 
 use super::{
-    Changer, Refusal,
+    Reconfigurer, Refusal,
     amid::{AGAIN, DELIVERY, LastLook},
     prepare::{Prepared, Standing},
 };
@@ -16,40 +16,40 @@ use crate::{
     feeds::routes_of,
     order::{Arrival, Merged, Rerouted},
     reload::accepted::Accepted,
-    world::{Behind, Member, Validity, World},
+    snapshot::{Member, MergedRuntime, ServingSnapshot, Validity},
 };
 
-impl Changer {
+impl Reconfigurer {
     /// With one store: other ways to reach it, or other names for it.
-    pub(super) fn replace_native(&self, world: &Arc<World>, prepared: Prepared) {
+    pub(super) fn replace_native(&self, snapshot: &Arc<ServingSnapshot>, prepared: Prepared) {
         let slots = vec![StoreSlot::DEFAULT; prepared.stores.len()];
-        let next = World {
+        let next = ServingSnapshot {
             members: members(&prepared, &slots),
             topology: prepared.topology,
-            generation: world.generation + 1,
-            floors: world.floors.clone(),
-            order: Arc::clone(&world.order),
-            behind: Behind::default(),
+            generation: snapshot.generation + 1,
+            floors: snapshot.floors.clone(),
+            order: Arc::clone(&snapshot.order),
+            runtime: MergedRuntime::default(),
             validity: Validity::default(),
         };
-        self.swap(world, next);
+        self.swap(snapshot, next);
     }
 
     /// Over several stores. What moves is held by the caller.
     pub(super) async fn apply(
         &self,
-        world: &Arc<World>,
+        snapshot: &Arc<ServingSnapshot>,
         prepared: Prepared,
         look: LastLook,
     ) -> Result<(), Refusal> {
-        let (Some(order), Some(feeding)) = (world.merged(), &world.behind.feeding) else {
+        let (Some(order), Some(feeding)) = (snapshot.merged(), &snapshot.runtime.feeding) else {
             return Err(Refusal::SecondStore);
         };
         let feeds = &feeding.feeds;
         let by_delivery = order.by_delivery(look.slots());
         let until = Instant::now() + DELIVERY;
         let next = loop {
-            let turn = |hub: &mut Hub, _: &Merged| turn(hub, order, world, &prepared, &look);
+            let turn = |hub: &mut Hub, _: &Merged| turn(hub, order, snapshot, &prepared, &look);
             match feeds.with(turn) {
                 None => return Err(Refusal::SecondStore),
                 Some(Err(Refusal::Lags { .. })) if Instant::now() < until => sleep(AGAIN).await,
@@ -58,11 +58,11 @@ impl Changer {
         };
         drop(by_delivery);
         feeds.refollow(&next);
-        if let Some(keeper) = &world.behind.keeper {
+        if let Some(keeper) = &snapshot.runtime.keeper {
             keeper.reach(&next.members);
         }
-        self.swap(world, next);
-        match &world.behind.keeper {
+        self.swap(snapshot, next);
+        match &snapshot.runtime.keeper {
             Some(keeper) => keeper.record().await.map_err(|failure| {
                 // Nothing leaves any more: the next start finds one of the two.
                 Refusal::Ledger(failure.to_string())
@@ -71,9 +71,9 @@ impl Changer {
         }
     }
 
-    fn swap(&self, world: &World, next: World) {
-        self.services.world.store(Arc::new(next));
-        world.validity.replace();
+    fn swap(&self, snapshot: &ServingSnapshot, next: ServingSnapshot) {
+        self.services.snapshot.store(Arc::new(next));
+        snapshot.validity.replace();
     }
 }
 
@@ -82,37 +82,37 @@ impl Changer {
 fn turn(
     hub: &mut Hub,
     order: &Merged,
-    world: &World,
+    snapshot: &ServingSnapshot,
     prepared: &Prepared,
     look: &LastLook,
-) -> Result<World, Refusal> {
-    let (looked, gained) = look.with_what_came(hub, world, prepared)?;
+) -> Result<ServingSnapshot, Refusal> {
+    let (looked, gained) = look.with_what_came(hub, snapshot, prepared)?;
     let arrivals: Vec<_> = arrivals(prepared).collect();
     let moved = prepared.moves_keys();
-    let mut floors = world.floors.clone();
+    let mut floors = snapshot.floors.clone();
     floors.compacted(order.compacted());
     let accept = |at| {
         if moved {
-            let bases = world.topology.registry_prefixes();
+            let bases = snapshot.topology.registry_prefixes();
             floors.add(at, &prepared.moved(), bases);
-            world.validity.end_at(at);
+            snapshot.validity.end_at(at);
         }
         Accepted::of(&prepared.topology, floors.clone()).encode()
     };
-    let leaving = leaving(world, prepared);
+    let leaving = leaving(snapshot, prepared);
     let Rerouted { at, slots } = order.reroute(&looked, &arrivals, &leaving, moved, accept)?;
     for (slot, arrival) in slots.iter().zip(&arrivals) {
         if matches!(arrival, Arrival::Joins { .. } | Arrival::Returns(..)) {
             hub.add_store(*slot, order.frontier(*slot));
         }
     }
-    let next = World {
+    let next = ServingSnapshot {
         members: members(prepared, &slots),
         topology: prepared.topology.clone(),
-        generation: world.generation + 1,
+        generation: snapshot.generation + 1,
         floors,
-        order: Arc::clone(&world.order),
-        behind: world.behind.clone(),
+        order: Arc::clone(&snapshot.order),
+        runtime: snapshot.runtime.clone(),
         validity: Validity::default(),
     };
     let routes = routes_of(&next);
@@ -133,9 +133,9 @@ fn turn(
 }
 
 /// The stores that the new topology does not name.
-fn leaving(world: &World, prepared: &Prepared) -> Vec<StoreSlot> {
+fn leaving(snapshot: &ServingSnapshot, prepared: &Prepared) -> Vec<StoreSlot> {
     let stays = |name: &String| prepared.stores.iter().any(|store| store.name == *name);
-    let leaving = world.stores().filter(|member| !stays(&member.name));
+    let leaving = snapshot.stores().filter(|member| !stays(&member.name));
     leaving.map(|member| member.slot).collect()
 }
 

@@ -8,14 +8,14 @@ use keyloom_store::Store;
 use keyloom_topology::{Move, Moved, StoreIndex, Topology};
 use tokio::time::timeout;
 
-use super::{Changer, DRAIN, Refusal, amid::LastLook, names, prepare::Prepared};
+use super::{DRAIN, Reconfigurer, Refusal, amid::LastLook, names, prepare::Prepared};
 use crate::{
     order::Answered,
     reload::{
         gate::Holding,
         scan::{Found, scan},
     },
-    world::World,
+    snapshot::ServingSnapshot,
 };
 
 /// The name of the store that stands for a store of a topology.
@@ -76,16 +76,19 @@ pub(crate) async fn hidden_keys(
     scan(store, &ranges, hides).await
 }
 
-impl Changer {
+impl Reconfigurer {
     /// Holds writes to what moves, and waits for those under way on the stores that it leaves.
     pub(super) async fn hold(
         &self,
-        world: &World,
+        snapshot: &ServingSnapshot,
         prepared: &Prepared,
     ) -> Result<Holding, Refusal> {
         let holding = self.services.gate.hold(prepared.affected.clone());
         let from = names(prepared.moves.iter().flat_map(|each| &each.from));
-        for member in world.stores().filter(|member| from.contains(&*member.name)) {
+        for member in snapshot
+            .stores()
+            .filter(|member| from.contains(&*member.name))
+        {
             let traffic = [Arc::clone(&member.traffic)];
             let drained = timeout(DRAIN, holding.drain(&traffic)).await;
             drained.map_err(|_| Refusal::Busy {
@@ -98,19 +101,19 @@ impl Changer {
     /// Refuses what would hide keys; says where keys come to be seen.
     pub(super) async fn check(
         &self,
-        world: &World,
+        snapshot: &ServingSnapshot,
         prepared: &Prepared,
     ) -> Result<LastLook, Refusal> {
         let mut look = LastLook::default();
-        let (old, new) = (&world.topology, &prepared.topology);
-        for member in world.stores() {
+        let (old, new) = (&snapshot.topology, &prepared.topology);
+        for member in snapshot.stores() {
             let store = member.store.as_ref();
             let found = hidden_keys((old, new), &prepared.moves, &member.name, store).await;
             let found = found.map_err(|error| Refusal::Unreachable {
                 store: member.name.clone(),
                 error,
             })?;
-            self.settle(world, &member.name, Some(member.slot), found.at)
+            self.sequence(snapshot, &member.name, Some(member.slot), found.at)
                 .await?;
             if let Some(at) = found.at {
                 look.note(member.slot, &member.name, at);
@@ -135,9 +138,9 @@ impl Changer {
                 store: store.name.clone(),
                 error,
             })?;
-            let served = world.stores().find(|member| member.name == store.name);
+            let served = snapshot.stores().find(|member| member.name == store.name);
             let slot = served.map(|member| member.slot);
-            self.settle(world, &store.name, slot, found.at).await?;
+            self.sequence(snapshot, &store.name, slot, found.at).await?;
             if let Some((slot, at)) = slot.zip(found.at) {
                 look.note(slot, &store.name, at);
             }
@@ -147,17 +150,17 @@ impl Changer {
     }
 }
 
-impl Changer {
+impl Reconfigurer {
     /// Gives a place to everything that a store had when it was looked at, below the change: an
     /// event that comes later would be looked for elsewhere.
-    async fn settle(
+    async fn sequence(
         &self,
-        world: &World,
+        snapshot: &ServingSnapshot,
         name: &str,
         slot: Option<StoreSlot>,
         at: Option<StoreRev>,
     ) -> Result<(), Refusal> {
-        let (Some(order), Some(slot), Some(revision)) = (world.merged(), slot, at) else {
+        let (Some(order), Some(slot), Some(revision)) = (snapshot.merged(), slot, at) else {
             return Ok(());
         };
         let answered = Answered {
@@ -167,8 +170,8 @@ impl Changer {
             known: None,
             is_delivery: false,
         };
-        let settled = order.settle(answered).await;
-        settled.map(drop).map_err(|error| Refusal::Unreachable {
+        let sequenced = order.sequence(answered).await;
+        sequenced.map(drop).map_err(|error| Refusal::Unreachable {
             store: name.to_owned(),
             error: error.to_string(),
         })

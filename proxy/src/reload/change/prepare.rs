@@ -13,11 +13,11 @@ use keyloom_store::Store;
 use keyloom_topology::{Affected, Move, Moved, StoreIndex, StoreSpec, Topology};
 use tokio::time::timeout;
 
-use super::{Changer, Refusal};
+use super::{Reconfigurer, Refusal};
 use crate::{
     order::reserved_prefix,
     probe,
-    world::{Member, World},
+    snapshot::{Member, ServingSnapshot},
 };
 
 /// How long a new store may take to answer.
@@ -59,14 +59,14 @@ pub(super) struct Prepared {
 
 impl Prepared {
     /// Whether nothing is different from what is served.
-    pub(super) fn is_what_is_served(&self, world: &World) -> bool {
-        let same_stores = self.stores.len() == world.members.len()
+    pub(super) fn is_what_is_served(&self, snapshot: &ServingSnapshot) -> bool {
+        let same_stores = self.stores.len() == snapshot.members.len()
             && self
                 .stores
                 .iter()
-                .zip(&world.members)
+                .zip(&snapshot.members)
                 .all(|(new, old)| new.name == old.name && Arc::ptr_eq(&new.store, &old.store));
-        same_stores && self.topology.to_text() == world.topology.to_text()
+        same_stores && self.topology.to_text() == snapshot.topology.to_text()
     }
 
     /// Whether keys route elsewhere.
@@ -102,25 +102,25 @@ impl Candidate {
     }
 }
 
-impl Changer {
+impl Reconfigurer {
     /// Opens the stores and asks those that are new or reached otherwise.
     pub(super) async fn prepare(
         &self,
-        world: &World,
+        snapshot: &ServingSnapshot,
         topology: Topology,
     ) -> Result<Prepared, Refusal> {
         let mut stores = Vec::new();
         for (index, spec) in topology.stores().iter().enumerate() {
-            stores.push(self.candidate(world, spec, index == 0).await?);
+            stores.push(self.candidate(snapshot, spec, index == 0).await?);
         }
-        let topology = one_store_per_cluster(topology, world, &mut stores)?;
+        let topology = one_store_per_cluster(topology, snapshot, &mut stores)?;
         let reserved = KeyRange::prefix(reserved_prefix());
-        let topology = match world.merged() {
+        let topology = match snapshot.merged() {
             Some(_) => topology.with_reserved(Some(reserved)),
             None => topology,
         };
-        let moves = world.topology.diff(&topology);
-        let bases = world.topology.registry_prefixes();
+        let moves = snapshot.topology.diff(&topology);
+        let bases = snapshot.topology.registry_prefixes();
         let affected = Affected::of(moves.iter().map(|each| &each.what), bases);
         Ok(Prepared {
             topology,
@@ -132,7 +132,7 @@ impl Changer {
 
     async fn candidate(
         &self,
-        world: &World,
+        snapshot: &ServingSnapshot,
         spec: &StoreSpec,
         is_default: bool,
     ) -> Result<Candidate, Refusal> {
@@ -142,7 +142,7 @@ impl Changer {
             store: name.clone(),
             error,
         })?;
-        let served = world.members.iter().find(|member| member.name == name);
+        let served = snapshot.members.iter().find(|member| member.name == name);
         if let Some(member) = served.filter(|member| Arc::ptr_eq(&member.store, &store)) {
             return Ok(Candidate {
                 name,
@@ -168,7 +168,7 @@ impl Changer {
                 });
             }
             Some(member) => Standing::Served(member.slot),
-            None => standing(world, &name, found.cluster_id, found.revision),
+            None => standing(snapshot, &name, found.cluster_id, found.revision),
         };
         Ok(Candidate {
             name,
@@ -195,8 +195,8 @@ async fn in_time<T>(
 }
 
 /// A store that is not served now may have been before.
-fn standing(world: &World, name: &str, cluster_id: u64, at: StoreRev) -> Standing {
-    let before = world.merged().and_then(|order| order.retired(name));
+fn standing(snapshot: &ServingSnapshot, name: &str, cluster_id: u64, at: StoreRev) -> Standing {
+    let before = snapshot.merged().and_then(|order| order.retired(name));
     match before {
         Some((slot, known)) if known == cluster_id => Standing::Returns(slot, at),
         _ => Standing::Joins(at),
@@ -207,11 +207,11 @@ fn standing(world: &World, name: &str, cluster_id: u64, at: StoreRev) -> Standin
 /// stands for the others.
 fn one_store_per_cluster(
     topology: Topology,
-    world: &World,
+    snapshot: &ServingSnapshot,
     stores: &mut [Candidate],
 ) -> Result<Topology, Refusal> {
     let mut first_of: BTreeMap<u64, usize> = BTreeMap::new();
-    for known in world.stores().filter(|known| known.cluster_id != 0) {
+    for known in snapshot.stores().filter(|known| known.cluster_id != 0) {
         match stores.iter().position(|store| store.name == known.name) {
             Some(at) => drop(first_of.insert(known.cluster_id, at)),
             None => {

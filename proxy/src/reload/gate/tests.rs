@@ -13,15 +13,15 @@ use super::*;
 use crate::{
     order::Order,
     reload::Floors,
-    world::{Behind, Validity},
+    snapshot::{MergedRuntime, Validity},
 };
 
-fn world() -> World {
+fn snapshot() -> ServingSnapshot {
     let accepted = parse(
         "default: {endpoint: 'http://a:1'}",
         &ParseOptions::default(),
     );
-    World {
+    ServingSnapshot {
         topology: accepted.unwrap().topology,
         members: vec![Member {
             name: "default".to_owned(),
@@ -33,7 +33,7 @@ fn world() -> World {
         }],
         generation: 0,
         order: Arc::new(Order::Native),
-        behind: Behind::default(),
+        runtime: MergedRuntime::default(),
         floors: Floors::default(),
         validity: Validity::default(),
     }
@@ -50,24 +50,24 @@ fn key(key: &'static str) -> impl Fn(&Affected) -> bool {
 
 #[tokio::test(start_paused = true)]
 async fn only_what_moves_is_held_and_goes_on_when_the_gate_opens() {
-    let (gate, world) = (Arc::new(Gate::default()), world());
-    let member = world.default_member().unwrap();
+    let (gate, snapshot) = (Arc::new(Gate::default()), snapshot());
+    let member = snapshot.default_member().unwrap();
     let holding = gate.hold(moved());
-    let other = gate.enter(&world, member, key("other")).await;
+    let other = gate.enter(&snapshot, member, key("other")).await;
     assert!(other.is_ok());
-    let mut held = Box::pin(gate.enter(&world, member, key("moved/x")));
+    let mut held = Box::pin(gate.enter(&snapshot, member, key("moved/x")));
     assert!(held.as_mut().now_or_never().is_none());
     drop(holding);
     assert_eq!(held.await.unwrap_err(), Superseded);
-    assert!(gate.enter(&world, member, key("moved/x")).await.is_ok());
+    assert!(gate.enter(&snapshot, member, key("moved/x")).await.is_ok());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_change_waits_for_the_writes_before_it_and_not_for_others_since() {
-    let (gate, world) = (Arc::new(Gate::default()), world());
-    let member = world.default_member().unwrap();
+    let (gate, snapshot) = (Arc::new(Gate::default()), snapshot());
+    let member = snapshot.default_member().unwrap();
     let stores = [Arc::clone(&member.traffic)];
-    let before = gate.enter(&world, member, key("moved/x")).await.unwrap();
+    let before = gate.enter(&snapshot, member, key("moved/x")).await.unwrap();
     for _ in 0..3 {
         let holding = gate.hold(moved());
         // What a change gave up to wait for is still waited for by the next.
@@ -79,7 +79,7 @@ async fn a_change_waits_for_the_writes_before_it_and_not_for_others_since() {
     assert!(drained.as_mut().now_or_never().is_none());
     drop(before);
     drained.await;
-    let since = gate.enter(&world, member, key("other")).await.unwrap();
+    let since = gate.enter(&snapshot, member, key("other")).await.unwrap();
     drop(holding);
     let holding = gate.hold(moved());
     let mut drained = Box::pin(holding.drain(&stores));
@@ -90,9 +90,9 @@ async fn a_change_waits_for_the_writes_before_it_and_not_for_others_since() {
 
 #[tokio::test(start_paused = true)]
 async fn nothing_begins_under_a_snapshot_that_was_replaced() {
-    let (gate, world) = (Arc::new(Gate::default()), world());
-    let member = world.default_member().unwrap();
-    world.validity.replace();
-    let entered = gate.enter(&world, member, key("other")).await;
+    let (gate, snapshot) = (Arc::new(Gate::default()), snapshot());
+    let member = snapshot.default_member().unwrap();
+    snapshot.validity.replace();
+    let entered = gate.enter(&snapshot, member, key("other")).await;
     assert_eq!(entered.unwrap_err(), Superseded);
 }

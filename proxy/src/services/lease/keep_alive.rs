@@ -46,7 +46,7 @@ use crate::{
         Context, Request, Services,
         forward::{disordered, unreadable},
     },
-    world::Member,
+    snapshot::Member,
 };
 
 /// How many keep-alives of one client's stream are under way at once. Answers keep their order.
@@ -79,13 +79,13 @@ impl Services {
     }
 
     async fn keep_alive(&self, message: Bytes) -> Result<Bytes, Failure> {
-        let world = self.world.load_full();
-        let Order::Merged(order) = &*world.order else {
+        let snapshot = self.snapshot.load_full();
+        let Order::Merged(order) = &*snapshot.order else {
             return Err(Failure::Unimplemented("LeaseKeepAlive"));
         };
         let call = Request {
             services: self,
-            world: &world,
+            snapshot: &snapshot,
             order,
             context: Context::until(None),
         };
@@ -146,14 +146,14 @@ impl Request<'_> {
             known: None,
             is_delivery: false,
         };
-        let settled = self
+        let sequenced = self
             .order
-            .settle(answered)
+            .sequence(answered)
             .await
             .map_err(|error| disordered(member, error))?;
         let mut answer =
             LeaseKeepAliveResponse::decode(answer).map_err(|error| nonsense(member, &error))?;
-        let revision = settled.unified.get();
+        let revision = sequenced.unified.get();
         answer.header = Some(self.services.identity.response_header(revision));
         Ok(answer)
     }

@@ -18,9 +18,9 @@ use crate::{
     failure::Failure,
     services::{
         Request,
-        forward::{Manner, disordered, send, unreadable},
+        forward::{CallOptions, disordered, send, unreadable},
     },
-    world::Member,
+    snapshot::Member,
 };
 
 impl Request<'_> {
@@ -28,36 +28,36 @@ impl Request<'_> {
     pub(in crate::services) async fn forward_leased(
         self,
         index: StoreIndex,
-        manner: Manner,
+        options: CallOptions,
         message: Bytes,
         leases: &[i64],
     ) -> Result<Bytes, Failure> {
         let member = self.member(index)?;
         if leases.is_empty() || member.slot == StoreSlot::DEFAULT {
-            return self.forward(index, manner, message).await;
+            return self.forward(index, options, message).await;
         }
         // Apart, so that writes without leases do not carry its room about.
-        Box::pin(self.forward_after_leases(index, manner, message, leases)).await
+        Box::pin(self.forward_after_leases(index, options, message, leases)).await
     }
 
     async fn forward_after_leases(
         self,
         index: StoreIndex,
-        manner: Manner,
+        options: CallOptions,
         message: Bytes,
         leases: &[i64],
     ) -> Result<Bytes, Failure> {
         let member = self.member(index)?;
-        self.materialise_all(member, manner.rpc, leases).await?;
-        match self.forward(index, manner, message.clone()).await {
+        self.materialise_all(member, options.rpc, leases).await?;
+        match self.forward(index, options, message.clone()).await {
             // Refused, so nothing happened: the store does not have what was remembered.
             Err(error) if is_not_found(&error) => {
                 let memory = &self.services.leases.memory;
                 for id in leases {
                     memory.set(*id, member.slot, Held::Unknown);
                 }
-                self.materialise_all(member, manner.rpc, leases).await?;
-                self.forward(index, manner, message).await
+                self.materialise_all(member, options.rpc, leases).await?;
+                self.forward(index, options, message).await
             }
             answer => answer,
         }
@@ -146,7 +146,7 @@ impl Request<'_> {
     async fn end_leftover(self, member: &Member, id: i64) -> Result<(), Failure> {
         let message = Bytes::from(LeaseRevokeRequest { id }.encode_to_vec());
         match self
-            .place(member, Manner::write(Rpc::LeaseRevoke), message)
+            .call_sequenced(member, CallOptions::write(Rpc::LeaseRevoke), message)
             .await
         {
             Err(error) if !is_not_found(&error) => Err(error),
@@ -158,14 +158,14 @@ impl Request<'_> {
     async fn ask(
         self,
         member: &Member,
-        manner: Manner,
+        options: CallOptions,
         request: &impl prost::Message,
     ) -> Result<Bytes, Failure> {
         self.order
             .admit(member.slot)
             .map_err(|error| disordered(member, error))?;
         let message = Bytes::from(request.encode_to_vec());
-        let answer = send(member, manner, message, self.context).await?;
+        let answer = send(member, options, message, self.context).await?;
         let header = wire::peek_header(&answer).map_err(|error| unreadable(member, error))?;
         self.recognise(member, header.unwrap_or_default())?;
         Ok(answer)

@@ -17,8 +17,8 @@ use tokio::time::timeout;
 use super::{local, nonsense};
 use crate::{
     failure::Failure,
-    services::{Request, forward::Placed},
-    world::Member,
+    services::{Request, forward::SequencedAnswer},
+    snapshot::Member,
 };
 
 /// How long a store other than the default may take to say how much time is left.
@@ -40,14 +40,14 @@ impl Request<'_> {
     ) -> Result<Bytes, Failure> {
         let request = LeaseTimeToLiveRequest::decode(message.clone())?;
         let default = self.default_store()?;
-        let placed = self.remaining(default, &message).await?;
-        let mut answer = decode(default, &placed)?;
+        let sequenced = self.remaining(default, &message).await?;
+        let mut answer = decode(default, &sequenced)?;
         if answer.ttl < 0 {
             self.services.leases.memory.forget(request.id);
-            let Placed { settled, answer } = placed;
-            return self.outward(default, settled, Message::LeaseTimeToLiveResponse, answer);
+            let SequencedAnswer { sequenced, answer } = sequenced;
+            return self.outward(default, sequenced, Message::LeaseTimeToLiveResponse, answer);
         }
-        let mut at = placed.settled.unified;
+        let mut at = sequenced.sequenced.unified;
         self.keep_routed(default, &mut answer.keys);
         let others = self
             .holders(request.id)
@@ -74,29 +74,29 @@ impl Request<'_> {
     ) -> Result<Option<Remaining>, Failure> {
         let limit = if request.keys { WAIT_FOR_KEYS } else { WAIT };
         let asked = timeout(limit, self.remaining(member, message)).await;
-        let placed = match asked.unwrap_or_else(|_| Err(no_answer(member))) {
-            Ok(placed) => placed,
+        let sequenced = match asked.unwrap_or_else(|_| Err(no_answer(member))) {
+            Ok(sequenced) => sequenced,
             Err(failure) if request.keys => return Err(failure),
             Err(_) => return Ok(None),
         };
-        let mut answer = decode(member, &placed)?;
+        let mut answer = decode(member, &sequenced)?;
         if answer.ttl < 0 {
             return Ok(None);
         }
         self.keep_routed(member, &mut answer.keys);
-        Ok(Some((placed.settled.unified, answer)))
+        Ok(Some((sequenced.sequenced.unified, answer)))
     }
 
-    async fn remaining(self, member: &Member, message: &Bytes) -> Result<Placed, Failure> {
-        self.place(member, local(Rpc::LeaseTimeToLive), message.clone())
+    async fn remaining(self, member: &Member, message: &Bytes) -> Result<SequencedAnswer, Failure> {
+        self.call_sequenced(member, local(Rpc::LeaseTimeToLive), message.clone())
             .await
     }
 
     /// Whatever else a store holds is invisible.
     fn keep_routed(self, member: &Member, keys: &mut Vec<Bytes>) {
         let routed = |key: &[u8]| {
-            let index = self.world.topology.route(key)?;
-            Some(self.world.member(index)?.slot)
+            let index = self.snapshot.topology.route(key)?;
+            Some(self.snapshot.member(index)?.slot)
         };
         keys.retain(|key| routed(key) == Some(member.slot));
     }
@@ -109,6 +109,10 @@ fn no_answer(member: &Member) -> Failure {
     }
 }
 
-fn decode(member: &Member, placed: &Placed) -> Result<LeaseTimeToLiveResponse, Failure> {
-    LeaseTimeToLiveResponse::decode(placed.answer.clone()).map_err(|error| nonsense(member, &error))
+fn decode(
+    member: &Member,
+    sequenced: &SequencedAnswer,
+) -> Result<LeaseTimeToLiveResponse, Failure> {
+    LeaseTimeToLiveResponse::decode(sequenced.answer.clone())
+        .map_err(|error| nonsense(member, &error))
 }

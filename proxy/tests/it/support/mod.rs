@@ -272,10 +272,6 @@ impl Keyloom {
         self.instance.stream(rpc, requests.boxed()).await.unwrap()
     }
 
-    pub(crate) fn alive(&self) -> Result<(), String> {
-        self.instance.alive()
-    }
-
     /// Ends in good order.
     pub(crate) async fn stop(self) {
         self.instance.stop().await;

@@ -10,7 +10,7 @@ use futures_util::{
 use keyloom_etcd_api::{
     Rpc,
     etcdserverpb::{
-        WatchCancelRequest, WatchCreateRequest, WatchProgressRequest, WatchRequest, WatchResponse,
+        WatchCreateRequest, WatchProgressRequest, WatchRequest, WatchResponse,
         watch_request::RequestUnion,
     },
 };
@@ -93,10 +93,6 @@ impl Stream {
 
     pub(crate) fn create(&self, create: WatchCreateRequest) {
         self.send_one(RequestUnion::CreateRequest(create));
-    }
-
-    pub(crate) fn cancel(&self, watch_id: i64) {
-        self.send_one(RequestUnion::CancelRequest(WatchCancelRequest { watch_id }));
     }
 
     pub(crate) fn ask_progress(&self) {

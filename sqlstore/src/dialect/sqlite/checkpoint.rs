@@ -30,7 +30,7 @@ use parking_lot::{Condvar, Mutex};
 use rusqlite::Connection;
 use tokio::time::Duration;
 
-use super::{Connect, Role, Synchronous, Watchman};
+use super::{Connect, Role, Synchronous, TimedStatements};
 use crate::{error::OpenError, session::Sql, statement::Statement};
 
 /// How long the log may become, in pages of 4 KiB.
@@ -105,7 +105,7 @@ impl Checkpointer {
 
     /// The writer's part, between two transactions: where the thread has asked for it, and what is
     /// left is still little.
-    pub(super) fn close_log(&self, connection: &Connection, watchman: &Watchman) -> Sql<()> {
+    pub(super) fn close_log(&self, connection: &Connection, watchman: &TimedStatements) -> Sql<()> {
         if !self.wants_the_writer.load(Ordering::Relaxed) {
             return Ok(());
         }
@@ -119,7 +119,7 @@ impl Checkpointer {
     }
 
     /// One passive checkpoint.
-    fn run_on(&self, connection: &Connection, watchman: &Watchman) -> Sql<()> {
+    fn run_on(&self, connection: &Connection, watchman: &TimedStatements) -> Sql<()> {
         let read = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?));
         let (log, moved) = watchman.timed(Statement::Checkpoint, || {
             connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], read)
@@ -159,7 +159,7 @@ impl Checkpointer {
     }
 
     /// `file` is to be brought to the disk, where that is wanted.
-    fn work(&self, connection: &Connection, file: Option<&File>, watchman: &Watchman) {
+    fn work(&self, connection: &Connection, file: Option<&File>, watchman: &TimedStatements) {
         let mut before = -1;
         while self.rest(before) {
             before = self.moved.load(Ordering::Relaxed);
@@ -176,7 +176,7 @@ impl Checkpointer {
 
     /// What was moved goes to the disk now, and not in the writer's turn. Where it fails, SQLite
     /// is told of it when it waits for the disk itself.
-    fn sync(&self, file: &File, watchman: &Watchman) {
+    fn sync(&self, file: &File, watchman: &TimedStatements) {
         if self.state().1 == 0 {
             return;
         }

@@ -11,7 +11,7 @@ use keyloom_store::environment::Random;
 use rusqlite::{Connection, OpenFlags, config::DbConfig};
 
 use super::{
-    Checkpointer, SqliteOptions, SqliteSession, Watchman,
+    Checkpointer, SqliteOptions, SqliteSession, TimedStatements,
     given_out::{self, Noted},
     schema::{self, Past},
 };
@@ -33,7 +33,7 @@ pub(crate) enum Role {
 #[derive(Clone, Debug)]
 pub(crate) struct Connect {
     pub(crate) options: Arc<SqliteOptions>,
-    pub(crate) watchman: Watchman,
+    pub(crate) watchman: TimedStatements,
 }
 
 impl Connect {

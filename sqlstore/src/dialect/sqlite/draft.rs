@@ -10,7 +10,7 @@ use keyloom_store::environment::Random;
 use rusqlite::{Connection, OpenFlags, params};
 
 use super::{
-    SqliteOptions, Watchman,
+    SqliteOptions, TimedStatements,
     connect::plain,
     schema::{self, Past},
     sql,
@@ -26,7 +26,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Draft {
     connection: Connection,
-    watchman: Watchman,
+    watchman: TimedStatements,
 }
 
 impl Draft {
@@ -34,7 +34,7 @@ impl Draft {
         path: &Path,
         rows: &Path,
         options: &SqliteOptions,
-        watchman: Watchman,
+        watchman: TimedStatements,
         random: &dyn Random,
     ) -> Result<Self, OpenError> {
         let open = || {

@@ -23,7 +23,7 @@ use std::{
 
 use crate::{
     error::{OpenError, Origin},
-    session::GivenOut,
+    session::HighWaterMark,
 };
 
 /// The first word of the file, with the version of its form.
@@ -102,7 +102,7 @@ pub(crate) struct Notes {
     failing: AtomicBool,
 }
 
-impl GivenOut for Notes {
+impl HighWaterMark for Notes {
     /// A note that cannot be written costs only that an older backup may not be told.
     fn note(&self, revision: i64) {
         if self.written.swap(revision, Ordering::Relaxed) == revision {

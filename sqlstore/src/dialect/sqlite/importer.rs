@@ -14,7 +14,7 @@ use keyloom_etcd_api::mvccpb::KeyValue;
 use keyloom_store::environment::Random;
 
 use super::{
-    Draft, SqliteOptions, Watchman, given_out,
+    Draft, SqliteOptions, TimedStatements, given_out,
     lock::{self, Ownership},
     store::make_folder,
 };
@@ -143,7 +143,7 @@ impl Importer {
         // Whoever owned it before may have made one in the meantime.
         files.refuse_existing(&origin)?;
         files.remove_drafts();
-        let watchman = Watchman {
+        let watchman = TimedStatements {
             origin: Arc::new(Origin {
                 name: origin.name.clone(),
                 place: files.draft.display().to_string().into(),

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use keyloom_store::environment::Random;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::{Restored, Watchman, given_out::Noted, sql};
+use super::{Restored, TimedStatements, given_out::Noted, sql};
 use crate::{
     error::{OpenError, SqlFault},
     session::Identity,
@@ -51,7 +51,7 @@ pub(super) struct Past {
 /// Makes or migrates the database, and says who it is.
 pub(super) fn prepare(
     connection: &Connection,
-    watchman: &Watchman,
+    watchman: &TimedStatements,
     random: &dyn Random,
     past: &Past,
 ) -> Result<Identity, OpenError> {
@@ -71,7 +71,7 @@ pub(super) fn prepare(
 
 fn migrate(
     connection: &Connection,
-    watchman: &Watchman,
+    watchman: &TimedStatements,
     random: &dyn Random,
     past: &Past,
 ) -> Result<Identity, OpenError> {
@@ -103,7 +103,7 @@ fn migrate(
 /// Above which revision a restored database has to go on; `None` where nothing was lost.
 fn lost(
     connection: &Connection,
-    watchman: &Watchman,
+    watchman: &TimedStatements,
     identity: Identity,
     past: &Past,
 ) -> Result<Option<i64>, OpenError> {
@@ -149,7 +149,10 @@ fn lost(
 }
 
 /// The version of the schema; 0 where there is none yet.
-pub(super) fn version(connection: &Connection, watchman: &Watchman) -> Result<i64, OpenError> {
+pub(super) fn version(
+    connection: &Connection,
+    watchman: &TimedStatements,
+) -> Result<i64, OpenError> {
     let fault = |error: rusqlite::Error| watchman.fault(Statement::Migrate, &error);
     let application: i64 = connection
         .pragma_query_value(None, "application_id", |row| row.get(0))
@@ -184,7 +187,7 @@ pub(super) fn version(connection: &Connection, watchman: &Watchman) -> Result<i6
     Ok(found)
 }
 
-fn foreign(watchman: &Watchman, kine: bool) -> OpenError {
+fn foreign(watchman: &TimedStatements, kine: bool) -> OpenError {
     OpenError::Foreign {
         origin: watchman.origin.as_ref().clone(),
         hint: if kine {

@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use super::{
-    Checkpointer, Connect, Role, SqliteOptions, SqliteSession, Watchman,
+    Checkpointer, Connect, Role, SqliteOptions, SqliteSession, TimedStatements,
     given_out::NoteFile,
     lock::{self, Ownership},
 };
@@ -166,7 +166,7 @@ fn open(
     make_folder(&options, &origin)?;
     let ownership = lock::own(&options.path, &origin)?;
     let metrics = Arc::new(metrics.of_store(&options.store.name));
-    let watchman = Watchman {
+    let watchman = TimedStatements {
         origin: origin.clone(),
         metrics: metrics.clone(),
         slow: options.store.slow_statement,

@@ -21,7 +21,7 @@ const SMALL: Limits = Limits {
 fn the_log_begins_anew_though_the_writer_never_rests() {
     let folder = tempfile::tempdir().unwrap();
     let options = Arc::new(SqliteOptions::new("test", folder.path().join("state.db")));
-    let watchman = Watchman {
+    let watchman = TimedStatements {
         origin: Arc::new(Origin {
             name: "test".into(),
             place: options.path.display().to_string().into(),

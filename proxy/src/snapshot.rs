@@ -32,7 +32,7 @@ pub(crate) struct Member {
 
 /// A topology and its stores. Swapped whole; a request loads it once and keeps it.
 #[derive(Debug)]
-pub(crate) struct World {
+pub(crate) struct ServingSnapshot {
     pub(crate) topology: Topology,
     /// In the order of the topology's stores.
     pub(crate) members: Vec<Member>,
@@ -42,13 +42,13 @@ pub(crate) struct World {
     pub(crate) floors: Floors,
     /// Who orders the revisions of these stores.
     pub(crate) order: Arc<Order>,
-    pub(crate) behind: Behind,
+    pub(crate) runtime: MergedRuntime,
     pub(crate) validity: Validity,
 }
 
 /// What works behind the merged order; nothing with one store.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Behind {
+pub(crate) struct MergedRuntime {
     pub(crate) keeper: Option<Keeper>,
     pub(crate) feeding: Option<Arc<Feeding>>,
 }
@@ -93,7 +93,7 @@ impl Validity {
     }
 }
 
-impl World {
+impl ServingSnapshot {
     /// The first snapshot.
     pub(crate) fn begun(topology: Topology, members: Vec<Member>, order: Arc<Order>) -> Self {
         Self {
@@ -102,7 +102,7 @@ impl World {
             generation: 0,
             floors: Floors::default(),
             order,
-            behind: Behind::default(),
+            runtime: MergedRuntime::default(),
             validity: Validity::default(),
         }
     }

@@ -32,7 +32,7 @@ const BUSY: u32 = 12;
 
 /// See the module's page.
 #[derive(Debug)]
-pub struct Paced<C> {
+pub struct ReadThrottle<C> {
     inner: C,
     pace: Option<Pace>,
 }
@@ -50,7 +50,7 @@ struct Pace {
     pause: Option<Pin<Box<Sleep>>>,
 }
 
-impl<C> Paced<C> {
+impl<C> ReadThrottle<C> {
     /// A connection that is read as it comes.
     pub fn not(inner: C) -> Self {
         Self { inner, pace: None }
@@ -109,7 +109,7 @@ impl Pace {
     }
 }
 
-impl<C: AsyncRead + Unpin> AsyncRead for Paced<C> {
+impl<C: AsyncRead + Unpin> AsyncRead for ReadThrottle<C> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -133,7 +133,7 @@ impl<C: AsyncRead + Unpin> AsyncRead for Paced<C> {
     }
 }
 
-impl<C: AsyncWrite + Unpin> AsyncWrite for Paced<C> {
+impl<C: AsyncWrite + Unpin> AsyncWrite for ReadThrottle<C> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -172,7 +172,7 @@ mod tests {
 
     use super::*;
 
-    async fn read(paced: &mut Paced<DuplexStream>) -> usize {
+    async fn read(paced: &mut ReadThrottle<DuplexStream>) -> usize {
         let mut room = [0; 100];
         paced.read(&mut room).await.unwrap()
     }
@@ -180,7 +180,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_comes_seldom_is_read_at_once() {
         let (mut peer, own) = duplex(1000);
-        let mut paced = Paced::new(own);
+        let mut paced = ReadThrottle::new(own);
         for _ in 0..100 {
             sleep(Duration::from_millis(2)).await;
             let came = Instant::now();
@@ -195,7 +195,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_comes_fast_is_read_in_few_pieces_soon_and_whole() {
         let (mut peer, own) = duplex(100_000);
-        let mut paced = Paced::new(own);
+        let mut paced = ReadThrottle::new(own);
         let writer = tokio::spawn(async move {
             for number in 0..10_000_u32 {
                 peer.write_all(&number.to_be_bytes()).await.unwrap();
@@ -220,7 +220,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn one_that_is_not_paced_is_never_held_up() {
         let (mut peer, own) = duplex(1000);
-        let mut paced = Paced::not(own);
+        let mut paced = ReadThrottle::not(own);
         let begun = Instant::now();
         for _ in 0..1000 {
             peer.write_all(b"event").await.unwrap();

@@ -29,7 +29,7 @@ const AHEAD: usize = 64 << 10;
 
 /// See the module's page.
 #[derive(Debug)]
-pub struct Gathered<C> {
+pub struct CoalescedIo<C> {
     inner: C,
     /// Read, and not yet taken. Without room of its own while there is nothing to read, unless it
     /// keeps it.
@@ -42,7 +42,7 @@ pub struct Gathered<C> {
     held: Vec<u8>,
 }
 
-impl<C> Gathered<C> {
+impl<C> CoalescedIo<C> {
     /// For one of few connections, on which much comes all the time: to make room for it anew each
     /// time costs more than to keep the room.
     pub fn keeping(inner: C) -> Self {
@@ -75,7 +75,7 @@ impl<C> Gathered<C> {
     }
 }
 
-impl<C: AsyncWrite + Unpin> Gathered<C> {
+impl<C: AsyncWrite + Unpin> CoalescedIo<C> {
     fn poll_held(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.held.is_empty() {
             let written = ready!(Pin::new(&mut self.inner).poll_write(context, &self.held))?;
@@ -88,7 +88,7 @@ impl<C: AsyncWrite + Unpin> Gathered<C> {
     }
 }
 
-impl<C: AsyncRead + Unpin> AsyncRead for Gathered<C> {
+impl<C: AsyncRead + Unpin> AsyncRead for CoalescedIo<C> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -131,7 +131,7 @@ impl<C: AsyncRead + Unpin> AsyncRead for Gathered<C> {
     }
 }
 
-impl<C: AsyncWrite + Unpin> AsyncWrite for Gathered<C> {
+impl<C: AsyncWrite + Unpin> AsyncWrite for CoalescedIo<C> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -236,7 +236,7 @@ mod tests {
 
     #[tokio::test]
     async fn short_pieces_leave_as_one() {
-        let mut gathered = Gathered::new(Slow::with_room(usize::MAX));
+        let mut gathered = CoalescedIo::new(Slow::with_room(usize::MAX));
         for _ in 0..10 {
             gathered.write_all(&[1; 100]).await.unwrap();
         }
@@ -248,7 +248,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_long_piece_takes_the_short_one_before_it_along() {
-        let mut gathered = Gathered::new(Slow::with_room(usize::MAX));
+        let mut gathered = CoalescedIo::new(Slow::with_room(usize::MAX));
         gathered.write_all(&[1; 9]).await.unwrap();
         gathered.write_all(&[2; 16_384]).await.unwrap();
         assert_eq!(gathered.inner.calls, [16_393]);
@@ -258,7 +258,7 @@ mod tests {
     #[tokio::test]
     async fn nothing_is_lost_or_doubled_however_little_is_taken_at_once() {
         for room in [1, 7, 99, 100, 101, 5000] {
-            let mut gathered = Gathered::new(Slow::with_room(room));
+            let mut gathered = CoalescedIo::new(Slow::with_room(room));
             let mut expected = Vec::new();
             for (place, length) in [100, 3, 9000, 0, 4096, 4095, 1].into_iter().enumerate() {
                 let piece = vec![place as u8; length];
@@ -281,7 +281,7 @@ mod tests {
             let sent: Vec<u8> = (0..length).map(|place| (place % 251) as u8).collect();
             let expected = sent.clone();
             tokio::spawn(async move { peer.write_all(&sent).await });
-            let (mut gathered, mut read) = (Gathered::new(own), Vec::new());
+            let (mut gathered, mut read) = (CoalescedIo::new(own), Vec::new());
             let mut buffer = vec![0; room];
             loop {
                 let count = gathered.read(&mut buffer).await.unwrap();
@@ -298,7 +298,7 @@ mod tests {
     #[tokio::test]
     async fn kept_room_is_used_again() {
         let (mut peer, own) = duplex(1 << 20);
-        let mut gathered = Gathered::keeping(own);
+        let mut gathered = CoalescedIo::keeping(own);
         let mut buffer = vec![0; 1000];
         let mut rooms = Vec::new();
         for round in 0..5 {
@@ -322,7 +322,7 @@ mod tests {
     async fn a_short_room_does_not_make_short_reads() {
         let (mut peer, own) = duplex(1 << 20);
         peer.write_all(&vec![7; 200_000]).await.unwrap();
-        let mut gathered = Gathered::new(own);
+        let mut gathered = CoalescedIo::new(own);
         let mut buffer = [0; 100];
         gathered.read_exact(&mut buffer).await.unwrap();
         assert!(gathered.ahead.is_empty());
@@ -333,7 +333,7 @@ mod tests {
     #[tokio::test]
     async fn who_reads_little_holds_no_room() {
         let (mut peer, own) = duplex(64);
-        let mut gathered = Gathered::new(own);
+        let mut gathered = CoalescedIo::new(own);
         peer.write_all(b"hello").await.unwrap();
         let mut buffer = [0; 100];
         assert_eq!(gathered.read(&mut buffer).await.unwrap(), 5);

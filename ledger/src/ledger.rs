@@ -54,7 +54,7 @@ pub(crate) fn symbol(slot: StoreSlot) -> Symbol {
 // === impl Ledger: writing ===
 
 impl Ledger {
-    /// Starts a ledger over stores as they stand; the first is the default store. The head is the
+    /// Rule 4: starts a ledger over stores as they stand; the first is the default store. The head is the
     /// largest of their revisions. Later stores of one name with an earlier one are left out.
     pub fn start(stores: &[StoreStart]) -> Self {
         let start = stores.iter().map(|s| s.at).max().unwrap_or(StoreRev::FIRST);
@@ -77,7 +77,7 @@ impl Ledger {
         }
     }
 
-    /// Adds a store that stands at `at`: its revisions from 2 are appended as one run, and its floor
+    /// Rule 4: adds a store that stands at `at`. Its revisions from 2 are appended as one run, and its floor
     /// is the end of that run. An empty store changes no revision. See [`Self::must_flush`].
     pub fn add_store(
         &mut self,
@@ -239,7 +239,7 @@ impl Ledger {
         next.unwrap_or_else(|| self.frontier(slot))
     }
 
-    /// The revision of the store that has exactly this `u`.
+    /// Rule 7: the revision of the store that has exactly this `u`.
     pub fn store_exact(&self, slot: StoreSlot, u: UnifiedRev) -> Option<StoreRev> {
         let identity = self.known_identity(slot)?;
         if (1..=identity).contains(&u.get()) {

@@ -8,7 +8,7 @@
 //!             deleted, when a chunk closes or there are many
 //! ```
 //!
-//! Each record is `kind, version, body, crc32 of all before`; this frame is the same in all versions,
+//! Rule 5 says why it is small and who may read it. Each record is `kind, version, body, crc32 of all before`; this frame is the same in all versions,
 //! so that damage and a newer version can be told apart. Numbers in keys have ten digits: the order
 //! of the keys is the order in which [`Restoring`] wants them.
 //!

@@ -1,4 +1,4 @@
-//! An append-only sequence of symbols with rank and select: whose each `u` is, and which revisions of
+//! Rule 5: an append-only sequence of symbols with rank and select: whose each `u` is, and which revisions of
 //! the default store are hidden.
 //!
 //! ```text

@@ -1,7 +1,9 @@
 //! The house rules that no compiler checks: `cargo xtask tidy`.
 //!
 //! The rules about one file are in `tidy/file.rs`, those about which room may use which in
-//! `tidy/rooms.rs`, that pages name tests that exist in `tidy/promises.rs`. Each is a pure function from text to faults, and its tests plant each fault once.
+//! `tidy/rooms.rs`, that pages name tests that exist in `tidy/promises.rs`, that ordering rules which are
+//! cited exist in `tidy/rules.rs`. Each is a pure function from text to faults, and its tests plant
+//! each fault once.
 
 use std::{fmt, fs, path::Path, process::Command};
 
@@ -13,6 +15,7 @@ mod blank;
 mod file;
 mod promises;
 mod rooms;
+mod rules;
 
 /// One place where a rule is broken.
 #[derive(Debug, PartialEq, Eq)]
@@ -44,8 +47,12 @@ pub(crate) fn check(root: &Path) -> Result<()> {
             texts.push((path, text));
         }
     }
+    let page = fs::read_to_string(root.join(rules::PAGE)).context("reading the ordering rules")?;
+    let (rules, miscounted) = rules::read(&page);
+    faults.extend(miscounted);
     for (path, text) in &texts {
         faults.extend(promises::check(path, text, &tests));
+        faults.extend(rules::check(path, text, &rules));
     }
     for fault in &faults {
         println!("{fault}");

@@ -1,4 +1,4 @@
-//! `keyloom-loadtest`: see `--help`, and docs/benchmarks.md for what is measured with it.
+//! `keyloom-loadtest`: see `--help`, and docs/contributing/benchmarks.md for what is measured with it.
 
 use std::{io::Write as _, process::ExitCode};
 

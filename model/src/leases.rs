@@ -71,7 +71,7 @@ pub struct Lease {
     pub told_gone: bool,
     /// A grant that everybody had given up came to the other store beside a revoke. What is put
     /// there with it, by a put that was given up as well, ends with its time to live alone
-    /// (docs/guarantees.md, known differences).
+    /// (docs/concepts/guarantees.md, known differences).
     pub came_late: bool,
     pub puts: u8,
     pub revokes: u8,

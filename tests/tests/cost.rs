@@ -5,7 +5,7 @@
 //! too much to do a process takes more for the same (its caches are cold, its batches small), and
 //! never less: of several short rounds, one subject after the other, the least of each counts. There
 //! are more rounds only while a bound is not met. The bounds are far from what was measured
-//! (`docs/benchmarks.md`), and what grows past them has about doubled.
+//! (`docs/contributing/benchmarks.md`), and what grows past them has about doubled.
 
 #![allow(clippy::print_stdout, reason = "what was measured is shown")]
 

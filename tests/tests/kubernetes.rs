@@ -113,11 +113,11 @@ fn kubeadm_flags(text: &str) -> Vec<String> {
     flags.collect()
 }
 
-/// The files, flags and commands of `docs/kubernetes.md` make a cluster.
+/// The files, flags and commands of `docs/operations/kubernetes.md` make a cluster.
 #[tokio::test]
 async fn the_page_makes_a_cluster() {
     let _turn = TURN.lock().await;
-    let page = Page::read("kubernetes.md");
+    let page = Page::read("operations/kubernetes.md");
     let (files, flags, commands) = (page.blocks("yaml"), page.blocks(""), page.commands());
     let ([topology, pod, kubeadm], [flags], [check, route, serve]) =
         (&files[..], &flags[..], &commands[..])

@@ -138,7 +138,7 @@ async fn three_apiservers_move_over_one_by_one_and_back() {
 /// A multiple of the number of clusters, so that each comes first equally often.
 const ROUNDS: usize = 15;
 
-/// Prints the table of `docs/kubernetes.md`: three clusters at the same time, round after round.
+/// Prints the table of `docs/operations/kubernetes.md`: three clusters at the same time, round after round.
 #[tokio::test]
 async fn side_by_side() {
     let _turn = TURN.lock().await;

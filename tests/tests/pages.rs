@@ -1,5 +1,5 @@
-//! The commands and files of `docs/drop-in.md`, `docs/move-a-resource.md` and
-//! `docs/topology-changes.md`, one after the other, as somebody would type them.
+//! The commands and files of `docs/operations/drop-in.md`, `docs/operations/move-a-resource.md` and
+//! `docs/operations/topology-changes.md`, one after the other, as somebody would type them.
 
 use keyloom_tests::{
     Client, Etcd, Etcdctl, Keyloom, Version, http,
@@ -28,7 +28,7 @@ fn watched(said: &str) -> Vec<String> {
 
 #[tokio::test]
 async fn keyloom_comes_before_an_etcd_and_goes_as_the_page_says() {
-    let page = Page::read("drop-in.md");
+    let page = Page::read("operations/drop-in.md");
     let commands = page.commands();
     let [serve, keys, status, moved, before, back] = &commands[..] else {
         panic!("{commands:?}")
@@ -101,7 +101,7 @@ async fn keyloom_comes_before_an_etcd_and_goes_as_the_page_says() {
 
 #[tokio::test]
 async fn events_and_a_namespace_move_as_the_page_says() {
-    let page = Page::read("move-a-resource.md");
+    let page = Page::read("operations/move-a-resource.md");
     let files = page.blocks("yaml");
     let [with_tenant, with_events] = &files[..] else {
         panic!("{files:?}")
@@ -179,7 +179,7 @@ async fn events_and_a_namespace_move_as_the_page_says() {
 
 #[tokio::test]
 async fn a_topology_changes_as_the_page_says() {
-    let commands = Page::read("topology-changes.md").commands();
+    let commands = Page::read("operations/topology-changes.md").commands();
     let [check, diff, replace, route, strays] = &commands[..] else {
         panic!("{commands:?}")
     };

@@ -1,4 +1,4 @@
-//! The commands of `docs/sqlite.md`, one after the other, as somebody would type them.
+//! The commands of `docs/operations/sqlite.md`, one after the other, as somebody would type them.
 
 use std::path::Path;
 
@@ -18,7 +18,7 @@ fn run(command: &str, folder: &Path) -> String {
 
 #[tokio::test]
 async fn every_command_of_the_page_does_what_it_says() {
-    let page = Page::read("sqlite.md");
+    let page = Page::read("operations/sqlite.md");
     let etcds = Etcd::start_all([Version::V36; 2]).await;
     etcds[0]
         .client()

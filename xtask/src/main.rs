@@ -95,7 +95,7 @@ enum Chore {
         #[arg(last = true)]
         arguments: Vec<String>,
     },
-    /// The fault matrix with real processes: runs every cell, and writes docs/fault-matrix.md
+    /// The fault matrix with real processes: runs every cell, and writes docs/contributing/fault-matrix.md
     Matrix,
     /// Starts three etcds and Keyloom in front of them
     Demo {
@@ -103,7 +103,7 @@ enum Chore {
         #[arg(long, default_value = "http://127.0.0.1:2379")]
         listen: String,
     },
-    /// Puts Keyloom beside its peers: builds all of them, and measures (docs/benchmarks.md)
+    /// Puts Keyloom beside its peers: builds all of them, and measures (docs/contributing/benchmarks.md)
     Bench {
         /// What is compared
         comparison: bench::Comparison,
@@ -121,7 +121,7 @@ enum Chore {
         #[arg(value_parser = fuzz::TARGETS)]
         target: Option<String>,
     },
-    /// Runs Keyloom in a simulation that one seed decides (docs/simulation.md)
+    /// Runs Keyloom in a simulation that one seed decides (docs/contributing/simulation.md)
     Simulate {
         /// Handed to the program: `many --seeds N --from S --minutes M`, `one SEED --trace`, `planted`
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]

@@ -31,7 +31,7 @@ pub(crate) fn run(root: &Path, steps: &mut Steps) {
 }
 
 fn write(root: &Path, rows: &Path, took: Duration) -> Result<()> {
-    let page = root.join("docs/fault-matrix.md");
+    let page = root.join("docs/contributing/fault-matrix.md");
     let old = fs::read_to_string(&page).with_context(|| page.display().to_string())?;
     let mut table = Vec::new();
     for row in fs::read_dir(rows)? {

@@ -1,4 +1,4 @@
-//! The deterministic simulation (docs/simulation.md).
+//! The deterministic simulation (docs/contributing/simulation.md).
 
 use std::path::Path;
 

@@ -1,5 +1,5 @@
 //! One of three stores hangs or is down: per operation, what works and what waits or fails, as
-//! `docs/guarantees.md` has it.
+//! `docs/concepts/guarantees.md` has it.
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
 //! A page that says which test shows something names tests that exist.
 //!
-//! Looked at are, in `docs/guarantees.md` and `docs/track-record.md`: every command `cargo test …`,
+//! Looked at are, in `docs/concepts/guarantees.md` and `docs/contributing/track-record.md`: every command `cargo test …`,
 //! `cargo xtask e2e …` and `cargo xtask kubernetes …`, and in the former every name in a column
 //! "shown by", which is a test's or a test program's.
 
@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 
 use super::Fault;
 
-const GUARANTEES: &str = "docs/guarantees.md";
-const PAGES: [&str; 2] = [GUARANTEES, "docs/track-record.md"];
+const GUARANTEES: &str = "docs/concepts/guarantees.md";
+const PAGES: [&str; 2] = [GUARANTEES, "docs/contributing/track-record.md"];
 const COLUMN: &str = "shown by";
 
 /// Every test of the project.
@@ -177,7 +177,7 @@ mod tests {
             "`KEYLOOM_KILLS=300 cargo xtask e2e kills -- --nocapture`",
             "`cargo xtask demo` and `cargo run -p nothing`",
         ] {
-            faults("docs/track-record.md", good, &[]);
+            faults("docs/contributing/track-record.md", good, &[]);
         }
         for bad in [
             "cargo test -p keyloom-proxy --test fault",
@@ -185,14 +185,19 @@ mod tests {
             "cargo test -p keyloom-hub",
             "cargo xtask e2e it_holds",
         ] {
-            let expected = format!("docs/track-record.md:1: no test answers to `{bad}`");
+            let expected =
+                format!("docs/contributing/track-record.md:1: no test answers to `{bad}`");
             faults(
-                "docs/track-record.md",
+                "docs/contributing/track-record.md",
                 &format!("| `{bad}` |"),
                 &[&expected],
             );
         }
-        faults("docs/sqlite.md", "`cargo test -p keyloom-nobody`", &[]);
+        faults(
+            "docs/operations/sqlite.md",
+            "`cargo test -p keyloom-nobody`",
+            &[],
+        );
     }
 
     #[test]
@@ -203,7 +208,7 @@ mod tests {
         faults(
             GUARANTEES,
             table,
-            &["docs/guarantees.md:3: there is no test it_held"],
+            &["docs/concepts/guarantees.md:3: there is no test it_held"],
         );
     }
 }

@@ -4,9 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream};
+use keyloom_environment::SeededRandom;
 use keyloom_etcd_api::{Rpc, Shape};
 use keyloom_proxy::{Instance, OpenStores, Options, TopologyMetrics, WatchOptions};
-use keyloom_store::{Store, environment::SeededRandom};
+use keyloom_store::Store;
 use keyloom_testkit::{
     Answer, Step,
     model::{Identity, ModelStore, Profile},

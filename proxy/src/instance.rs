@@ -4,9 +4,10 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use keyloom_environment::Random;
 use keyloom_etcd_api::Rpc;
 use keyloom_hub::Census;
-use keyloom_store::{Store, environment::Random};
+use keyloom_store::Store;
 use keyloom_topology::Topology;
 use parking_lot::Mutex;
 use tokio::{task::JoinHandle, time::Instant};

@@ -4,17 +4,14 @@ use std::{collections::BTreeMap, fs, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use futures_util::{FutureExt as _, future::BoxFuture};
-use keyloom_sqlstore::{Restored, SqliteOptions, SqliteStore, SystemClock};
-use keyloom_store::{
-    Store,
-    environment::Address,
-    etcd::{
-        Credentials, EndpointState, Environment as EtcdEnvironment, EtcdEndpoint, EtcdStore,
-        EtcdStoreConfig, TlsConfig, TlsPem,
-    },
-    kine::Detected,
-    metrics::Metrics,
+use keyloom_environment::Address;
+use keyloom_etcd_store::{
+    Credentials, EndpointState, Environment as EtcdEnvironment, EtcdEndpoint, EtcdStore,
+    EtcdStoreConfig, Metrics, TlsConfig, TlsPem,
 };
+use keyloom_kine_store::Detected;
+use keyloom_sqlstore::{Restored, SqliteOptions, SqliteStore, SystemClock};
+use keyloom_store::Store;
 use keyloom_topology::{Endpoint, StoreSpec, TlsSpec, Topology};
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;

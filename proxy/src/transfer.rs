@@ -18,8 +18,9 @@ mod verify;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
+use keyloom_etcd_store::Metrics;
 use keyloom_sqlstore::{Metrics as FileMetrics, SqliteOptions, SqliteStore, SystemClock};
-use keyloom_store::{Store, metrics::Metrics};
+use keyloom_store::Store;
 use keyloom_topology::{Endpoint, StoreSpec, TlsSpec};
 use prometheus_client::registry::Registry;
 use tokio::time::{Duration, Instant};

@@ -5,13 +5,10 @@ use std::{sync::Arc, time::Duration};
 use anyhow::Result;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
+use keyloom_environment::SeededRandom;
 use keyloom_etcd_api::Rpc;
-use keyloom_store::{
-    Answers, Call, CallError, Lane, Requests, Store as _,
-    environment::SeededRandom,
-    etcd::{Environment, EtcdEndpoint, EtcdStore, EtcdStoreConfig},
-    metrics::Metrics,
-};
+use keyloom_etcd_store::{Environment, EtcdEndpoint, EtcdStore, EtcdStoreConfig, Metrics};
+use keyloom_store::{Answers, Call, CallError, Lane, Requests, Store as _};
 use keyloom_testkit::{Answer, Step, program::Chance};
 use prometheus_client::registry::Registry;
 use prost::Message;
@@ -94,7 +91,7 @@ impl Client {
             rpc,
             message,
             lane: Lane::Unary,
-            deadline: Some(Instant::now() + PATIENCE),
+            deadline: Some((Instant::now() + PATIENCE).into_std()),
             idempotent: false,
         };
         let failed = match timeout(PATIENCE, instance.call(call)).await {

@@ -2,10 +2,10 @@
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
+use keyloom_environment::{Address, SeededRandom};
 use keyloom_proxy::{
     Environment, FileChanges, ListenUrl, ServeOptions, TlsFiles, WatchOptions, serve,
 };
-use keyloom_store::environment::{Address, SeededRandom};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 

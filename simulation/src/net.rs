@@ -23,8 +23,8 @@ use std::{
 };
 
 use futures_util::{FutureExt as _, future::BoxFuture};
+use keyloom_environment::{Address, Connection, Dial};
 use keyloom_proxy::{Accept, Listen};
-use keyloom_store::environment::{Address, Connection, Dial};
 use keyloom_testkit::program::Chance;
 use parking_lot::Mutex;
 use tokio::time::sleep;

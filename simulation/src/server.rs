@@ -9,12 +9,13 @@ use futures_util::{
 };
 use h2::{Reason, RecvStream, SendStream, server, server::SendResponse};
 use http::{HeaderMap, Request, Response};
+use keyloom_environment::Connection;
 use keyloom_etcd_api::{
     Rpc, Shape,
     framing::{Assembler, framed},
 };
 use keyloom_proxy::Listen as _;
-use keyloom_store::{Call, CallError, Lane, Store as _, environment::Connection};
+use keyloom_store::{Call, CallError, Lane, Store as _};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{Code, Status};
 
@@ -28,7 +29,7 @@ const LONGEST: usize = 16 << 20;
 
 /// Serves until it is told to end; then everything is cut off, as when a process is killed.
 pub(crate) async fn serve(store: Arc<SimStore>, port: Port, stop: CancellationToken) {
-    let address = keyloom_store::environment::Address::Tcp {
+    let address = keyloom_environment::Address::Tcp {
         host: store.host.clone(),
         port: 2379,
     };

@@ -8,9 +8,9 @@
 
 use std::{error::Error, sync::Arc};
 
+use keyloom_environment::OsRandom;
 use keyloom_etcd_api::mvccpb::KeyValue;
 use keyloom_sqlstore::{Importer, Metrics, Snapshot, SqliteOptions, SqliteStore, SystemClock};
-use keyloom_store::environment::OsRandom;
 use tokio::time::Instant;
 
 /// How many keys are handed over at once.

@@ -95,7 +95,7 @@ impl<S: Session> Engine<S> {
         let answer = self.dispatch(call);
         match deadline {
             None => answer.await,
-            Some(deadline) => timeout_at(deadline, answer)
+            Some(deadline) => timeout_at(deadline.into(), answer)
                 .await
                 .unwrap_or(Err(CallError::TimedOut)),
         }

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use keyloom_store::environment::Random;
+use keyloom_environment::Random;
 
 use crate::session::LeaseRow;
 

@@ -5,8 +5,8 @@ use std::sync::{
     atomic::{AtomicBool, AtomicI64},
 };
 
+use keyloom_environment::Random;
 use keyloom_etcd_api::etcdserverpb::ResponseHeader;
-use keyloom_store::environment::Random;
 
 use crate::{
     census::Census,

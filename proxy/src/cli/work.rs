@@ -4,7 +4,7 @@
 use std::{process::ExitCode, sync::Arc};
 
 use anyhow::{Context as _, Result};
-use keyloom_store::environment::{OsRandom, TokioDial};
+use keyloom_environment::{OsRandom, TokioDial};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::info;

@@ -24,7 +24,7 @@ pub(super) async fn can_be_trusted(member: &Member) -> bool {
         rpc: Rpc::Status,
         message: Bytes::new(),
         lane: Lane::Unary,
-        deadline: Some(Instant::now() + PATIENCE),
+        deadline: Some((Instant::now() + PATIENCE).into_std()),
         idempotent: true,
     };
     let status = member.store.call(call).await.ok();

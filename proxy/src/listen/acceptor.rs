@@ -3,7 +3,7 @@
 use std::{fmt, io};
 
 use futures_util::future::BoxFuture;
-use keyloom_store::environment::{Address, Connection};
+use keyloom_environment::{Address, Connection};
 use tokio::net::{TcpListener, UnixListener};
 
 /// Opens listeners.

@@ -12,7 +12,7 @@ use hyper_util::{
     server::conn::auto::Builder,
     service::TowerToHyperService,
 };
-use keyloom_store::environment::{CoalescedIo, Connection};
+use keyloom_environment::{CoalescedIo, Connection};
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::{sync::Semaphore, time::timeout};
 use tokio_rustls::TlsAcceptor;

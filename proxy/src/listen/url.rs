@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use keyloom_store::environment::Address;
+use keyloom_environment::Address;
 
 /// `http://host:port`, `https://host:port`, `unix://path`, `unixs://path` or a bare `host:port`.
 #[derive(Clone, Debug, PartialEq, Eq)]

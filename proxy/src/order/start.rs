@@ -7,12 +7,13 @@ mod returning;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
+use keyloom_environment::Random;
 use keyloom_etcd_api::KeyRange;
 use keyloom_ledger::{
     AddStoreError, HEAD, Ledger, Mark, Order as Recovered, RecoverError, Recovery, RestoreError,
     Restored, StoreRev, StoreSlot, StoreStart, recover,
 };
-use keyloom_store::{Store, environment::Random};
+use keyloom_store::Store;
 use keyloom_topology::{StoreIndex, Topology};
 use tokio::{task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;

@@ -168,7 +168,7 @@ async fn look(store: &dyn Store) -> Seen {
             rpc: Rpc::Range,
             message: Bytes::from(request.encode_to_vec()),
             lane: Lane::Unary,
-            deadline: Some(Instant::now() + LOOK * 10),
+            deadline: Some((Instant::now() + LOOK * 10).into_std()),
             idempotent: true,
         };
         match store.call(call).await.map(RangeResponse::decode) {

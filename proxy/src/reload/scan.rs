@@ -105,7 +105,7 @@ pub(crate) async fn page(
         rpc: Rpc::Range,
         message: Bytes::from(request.encode_to_vec()),
         lane: Lane::Bulk,
-        deadline: Some(Instant::now() + PATIENCE),
+        deadline: Some((Instant::now() + PATIENCE).into_std()),
         idempotent: true,
     };
     let answer = store.call(call).await.map_err(|error| error.to_string())?;

@@ -238,7 +238,7 @@ fn call_of(options: CallOptions, message: Bytes, context: Context) -> Call {
         rpc: options.rpc,
         message,
         lane: options.lane,
-        deadline: context.deadline,
+        deadline: context.deadline.map(tokio::time::Instant::into_std),
         idempotent: options.reads,
     }
 }

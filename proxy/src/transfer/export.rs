@@ -251,7 +251,7 @@ impl Writer {
             rpc,
             message: request.encode_to_vec().into(),
             lane: Lane::Unary,
-            deadline: Some(Instant::now() + TIMEOUT),
+            deadline: Some((Instant::now() + TIMEOUT).into_std()),
             idempotent: false,
         };
         let answer = self.store.call(call).await?;

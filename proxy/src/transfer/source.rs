@@ -170,7 +170,7 @@ impl Source {
                 rpc,
                 message: request.encode_to_vec().into(),
                 lane: Lane::Bulk,
-                deadline: Some(Instant::now() + TIMEOUT),
+                deadline: Some((Instant::now() + TIMEOUT).into_std()),
                 idempotent: true,
             };
             match self.store.call(call).await {

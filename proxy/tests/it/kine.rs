@@ -6,6 +6,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use crate::support::{Keyloom, Ready, get, list, put, store};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
+use keyloom_environment::{Random as _, SeededRandom};
 use keyloom_etcd_api::{
     Rpc,
     etcdserverpb::{
@@ -19,12 +20,9 @@ use keyloom_etcd_api::{
     },
     mvccpb::{KeyValue, event::EventType},
 };
+use keyloom_kine_store::Detected;
 use keyloom_proxy::Refusal;
-use keyloom_store::{
-    Store,
-    environment::{Random as _, SeededRandom},
-    kine::Detected,
-};
+use keyloom_store::Store;
 use keyloom_testkit::{Answer, Step, kine::KineModel, model::ModelStore};
 use prost::Message as _;
 use tonic::{Code, Status};

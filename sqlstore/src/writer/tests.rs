@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
+use keyloom_environment::SeededRandom;
 use keyloom_etcd_api::{
     EtcdError, KeyRange,
     etcdserverpb::{CompactionRequest, DeleteRangeRequest, LeaseGrantRequest, PutRequest},
 };
-use keyloom_store::environment::SeededRandom;
 use rusqlite::ffi;
 use tempfile::TempDir;
 use tonic::Code;
@@ -541,7 +541,7 @@ fn a_sweep_ends_though_the_writer_never_rests() {
 fn the_census_counts_what_a_scan_counts() {
     let mut bench = bench();
     let chance = SeededRandom::new(3);
-    let next = |below: u64| keyloom_store::environment::Random::next(&chance) % below;
+    let next = |below: u64| keyloom_environment::Random::next(&chance) % below;
     for _ in 0..40 {
         let requests = (0..200).map(|_| {
             let key = format!("/{}/{:04}", next(3), next(4000));

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use keyloom_environment::SeededRandom;
 use keyloom_etcd_api::{
     EtcdError, Rpc,
     etcdserverpb::{LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, RangeRequest, RangeResponse},
@@ -10,7 +11,7 @@ use keyloom_etcd_api::{
 use keyloom_sqlstore::{
     ImportError, Imported, ImportedLease, Importer, OpenError, Snapshot, SqliteStore,
 };
-use keyloom_store::{CallError, environment::SeededRandom};
+use keyloom_store::CallError;
 
 use crate::support::{Place, all, call, list, put};
 

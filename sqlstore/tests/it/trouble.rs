@@ -185,7 +185,7 @@ async fn who_gives_up_waiting_is_not_written() {
         rpc: Rpc::Put,
         message: Bytes::from(request.encode_to_vec()),
         lane: Lane::Unary,
-        deadline: Some(Instant::now() + Duration::from_millis(100)),
+        deadline: Some((Instant::now() + Duration::from_millis(100)).into_std()),
         idempotent: false,
     };
     tokio::task::yield_now().await;

@@ -7,7 +7,7 @@ use futures_util::{StreamExt as _, future::BoxFuture};
 use keyloom_etcd_api::Rpc;
 use keyloom_store::{Answers, Call, CallError, Requests, Store};
 use parking_lot::Mutex;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout_at;
 
 use super::{Etcd, Fault, Gate, Identity, fault::Faults};
 
@@ -249,7 +249,7 @@ impl Store for ModelStore {
 }
 
 /// What a fault does before the request takes effect. The others are handled where they occur.
-async fn before_apply(fault: Fault, deadline: Option<Instant>) -> Result<(), CallError> {
+async fn before_apply(fault: Fault, deadline: Option<std::time::Instant>) -> Result<(), CallError> {
     match fault {
         Fault::Refused(status) => Err(CallError::Refused(status)),
         Fault::NotSent => Err(CallError::NotSent("injected".to_owned())),
@@ -263,10 +263,10 @@ fn lost() -> CallError {
     CallError::Unknown("injected".to_owned())
 }
 
-async fn wait(gate: &Gate, deadline: Option<Instant>) -> Result<(), CallError> {
+async fn wait(gate: &Gate, deadline: Option<std::time::Instant>) -> Result<(), CallError> {
     match deadline {
         None => gate.pass().await,
-        Some(deadline) => timeout_at(deadline, gate.pass())
+        Some(deadline) => timeout_at(deadline.into(), gate.pass())
             .await
             .map_err(|_| CallError::TimedOut)?,
     }

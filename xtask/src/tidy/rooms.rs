@@ -13,19 +13,35 @@ use crate::process::{cargo, output};
 /// A room, and the rooms it may use.
 type Room = (&'static str, &'static [&'static str]);
 
-const ROOMS: [Room; 16] = [
+const ROOMS: [Room; 19] = [
     ("etcd-api", &[]),
     ("planted", &[]),
     ("topology", &["etcd-api"]),
     ("router", &["etcd-api", "planted", "topology"]),
     ("ledger", &["etcd-api", "planted"]),
     ("hub", &["etcd-api", "planted", "topology", "ledger"]),
-    ("store", &["etcd-api", "planted"]),
-    ("sqlstore", &["etcd-api", "store"]),
+    ("store", &["etcd-api"]),
+    ("environment", &[]),
+    (
+        "etcd-store",
+        &["etcd-api", "planted", "store", "environment"],
+    ),
+    ("kine-store", &["etcd-api", "store", "environment"]),
+    ("sqlstore", &["etcd-api", "store", "environment"]),
     (
         "proxy",
         &[
-            "etcd-api", "planted", "topology", "router", "ledger", "hub", "store", "sqlstore",
+            "etcd-api",
+            "planted",
+            "topology",
+            "router",
+            "ledger",
+            "hub",
+            "store",
+            "environment",
+            "etcd-store",
+            "kine-store",
+            "sqlstore",
         ],
     ),
     ("loadtest", &["etcd-api"]),
@@ -34,13 +50,28 @@ const ROOMS: [Room; 16] = [
     (
         "fuzz",
         &[
-            "etcd-api", "topology", "router", "ledger", "store", "sqlstore", "proxy", "testkit",
+            "etcd-api",
+            "topology",
+            "router",
+            "ledger",
+            "store",
+            "environment",
+            "sqlstore",
+            "proxy",
+            "testkit",
         ],
     ),
     (
         "simulation",
         &[
-            "etcd-api", "planted", "topology", "store", "proxy", "testkit",
+            "etcd-api",
+            "planted",
+            "topology",
+            "store",
+            "environment",
+            "etcd-store",
+            "proxy",
+            "testkit",
         ],
     ),
     (

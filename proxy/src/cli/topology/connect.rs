@@ -3,10 +3,8 @@
 use std::{collections::BTreeMap, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Result;
-use keyloom_store::{
-    Store,
-    environment::{OsRandom, TokioDial},
-};
+use keyloom_environment::{OsRandom, TokioDial};
+use keyloom_store::Store;
 use keyloom_topology::{Topology, diff};
 use prometheus_client::registry::Registry;
 use tokio::time::timeout;

@@ -197,7 +197,7 @@ pub(in crate::order) async fn send_until_known(
             rpc: Rpc::Txn,
             message: message.clone(),
             lane: Lane::Unary,
-            deadline: Some(Instant::now() + patience),
+            deadline: Some((Instant::now() + patience).into_std()),
             idempotent: false,
         };
         let error = match store().call(call).await {

@@ -79,7 +79,7 @@ async fn is_compacted(store: &Found, revision: i64) -> bool {
             rpc: Rpc::Range,
             message: Bytes::from(request.encode_to_vec()),
             lane: Lane::Unary,
-            deadline: Some(Instant::now() + TIMEOUT),
+            deadline: Some((Instant::now() + TIMEOUT).into_std()),
             idempotent: true,
         };
         match store.store.call(call).await {

@@ -18,6 +18,7 @@ use futures_util::{
     future::BoxFuture,
     stream::{self, BoxStream},
 };
+use keyloom_environment::SeededRandom;
 use keyloom_etcd_api::{
     KeyRange, Rpc,
     etcdserverpb::{
@@ -28,7 +29,7 @@ use keyloom_etcd_api::{
 use keyloom_proxy::{
     Instance, OpenStores, Options, Refusal, StartError, Taken, TopologyMetrics, WatchOptions,
 };
-use keyloom_store::{Requests, Store, environment::SeededRandom};
+use keyloom_store::{Requests, Store};
 use keyloom_testkit::{
     Answer, Step,
     model::{Identity, ModelStore, Profile},

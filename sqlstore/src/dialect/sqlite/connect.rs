@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use keyloom_store::environment::Random;
+use keyloom_environment::Random;
 use rusqlite::{Connection, OpenFlags, config::DbConfig};
 
 use super::{

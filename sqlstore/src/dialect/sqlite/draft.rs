@@ -5,8 +5,8 @@
 
 use std::path::Path;
 
+use keyloom_environment::Random;
 use keyloom_etcd_api::mvccpb::KeyValue;
-use keyloom_store::environment::Random;
 use rusqlite::{Connection, OpenFlags, params};
 
 use super::{

@@ -10,8 +10,8 @@ use std::{
     sync::Arc,
 };
 
+use keyloom_environment::Random;
 use keyloom_etcd_api::mvccpb::KeyValue;
-use keyloom_store::environment::Random;
 
 use super::{
     Draft, SqliteOptions, TimedStatements, given_out,

@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use keyloom_store::environment::Random;
+use keyloom_environment::Random;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::{Restored, TimedStatements, given_out::Noted, sql};

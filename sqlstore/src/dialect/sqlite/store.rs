@@ -4,11 +4,9 @@ use std::{sync::Arc, thread::JoinHandle};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use keyloom_environment::{OsRandom, Random};
 use keyloom_etcd_api::Rpc;
-use keyloom_store::{
-    Answers, Call, CallError, Requests, Store,
-    environment::{OsRandom, Random},
-};
+use keyloom_store::{Answers, Call, CallError, Requests, Store};
 use parking_lot::Mutex;
 use tokio::{
     runtime::{Builder, Runtime},

@@ -114,7 +114,7 @@ async fn a_hung_call_gives_up_at_its_deadline() {
     store.inject(Fault::HangsBeforeApply(before));
     store.inject(Fault::HangsAfterApply(after.clone()));
     let mut hung = call(&put());
-    hung.deadline = Some(Instant::now() + Duration::from_secs(1));
+    hung.deadline = Some((tokio::time::Instant::now() + Duration::from_secs(1)).into_std());
     assert!(matches!(store.call(hung).await, Err(CallError::TimedOut)));
     assert_eq!(store.with(|etcd| etcd.revision()), 1);
 

@@ -1,6 +1,6 @@
 //! A writer that never rests, and the log that it writes.
 
-use keyloom_store::environment::SeededRandom;
+use keyloom_environment::SeededRandom;
 
 use super::{super::SqliteOptions, *};
 use crate::{

@@ -86,7 +86,7 @@ pub(crate) async fn start(stores: Vec<Arc<dyn Store>>) -> Instance {
     };
     let options = Options {
         random: Arc::new(SeededRandom::new(7)),
-        term: Duration::from_secs(5),
+        leadership_duration: Duration::from_secs(5),
         watch: WatchOptions::default(),
         open: Arc::new(Nowhere),
         metrics: TopologyMetrics::register(&mut Registry::default()),

@@ -25,7 +25,7 @@ pub enum Bug {
     MoreWrong,
     CountWrong,
     PageDropsKey,
-    TermIgnored,
+    LeadershipIgnored,
     WriteSentTwice,
     RevisionsReused,
     CompactionLosesEvents,
@@ -122,9 +122,9 @@ pub const ALL: [(Bug, &str, &str); 24] = [
         "the last key of a page over several stores is dropped",
     ),
     (
-        Bug::TermIgnored,
-        "term-ignored",
-        "an instance answers past its term, when another has taken over",
+        Bug::LeadershipIgnored,
+        "leadership-ignored",
+        "an instance answers past its leadership, when another has taken over",
     ),
     (
         Bug::WriteSentTwice,

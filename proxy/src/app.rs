@@ -40,7 +40,7 @@ pub struct ServeOptions {
     pub advertise: Vec<String>,
     pub tls: TlsFiles,
     /// How long a successor waits after this instance was last seen.
-    pub term: Duration,
+    pub leadership_duration: Duration,
     pub watch: WatchOptions,
     /// The SQLite stores that were taken back from a backup, by name.
     pub restored: BTreeMap<String, Restored>,
@@ -89,7 +89,7 @@ pub async fn serve(
     let keep = CancellationToken::new();
     let instance_options = instance::Options {
         random: Arc::clone(&environment.random),
-        term: options.term,
+        leadership_duration: options.leadership_duration,
         watch: options.watch.clone(),
         open: Arc::clone(&stores) as Arc<dyn OpenStores>,
         metrics: topology_metrics.clone(),

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use crate::{
-    order::{self, Begin, Order, OrderError, Term},
+    order::{self, Begin, LeadershipDuration, Order, OrderError},
     reload::{
         self, LateWrites, OpenStores, Reconfigurer, Refusal, StrayCursor, Strays, Taken,
         TopologyMetrics,
@@ -38,7 +38,7 @@ pub enum StartError {
     /// The ledger and the stores do not fit together.
     #[error(transparent)]
     Order(#[from] order::BeginError),
-    /// It was told to stop before the stores had answered, or before the term was free.
+    /// It was told to stop before the stores had answered, or before the leadership was free.
     #[error("stopped before it could serve")]
     Stopped,
 }
@@ -48,7 +48,7 @@ pub enum StartError {
 pub struct Options {
     pub random: Arc<dyn Random>,
     /// How long a successor waits after this instance was last seen; with one store there is none.
-    pub term: Duration,
+    pub leadership_duration: Duration,
     /// Over several stores; with one store its watches are its own.
     pub watch: WatchOptions,
     /// Opens the stores of topologies that come later.
@@ -116,7 +116,7 @@ impl Instance {
                 .collect(),
             topology,
             random: options.random,
-            term: Term(options.term),
+            duration: LeadershipDuration(options.leadership_duration),
             open: Arc::clone(&options.open),
             stop: stop.clone(),
         };

@@ -11,23 +11,27 @@
 //! 3. No unified revision above the persisted reservation leaves.
 //! 4. A store that answered below what the ledger had when it was asked is shut out: it lost data.
 
+mod error;
 mod keeper;
+mod leadership;
+mod merged;
 mod outward;
 mod inward;
 mod places;
 mod reroute;
+mod sequence;
 mod start;
-mod state;
-mod term;
 
+pub(crate) use error::OrderError;
 pub(crate) use inward::Inward;
 pub(crate) use keeper::{Keeper, reserved_prefix};
+pub(crate) use leadership::LeadershipDuration;
+pub(crate) use merged::{Cut, Merged};
 pub(crate) use outward::{Native, Outward};
 pub(crate) use reroute::{Arrival, Looked, Rerouted};
+pub(crate) use sequence::{Answered, Sequenced};
 pub use start::BeginError;
 pub(crate) use start::{Begin, begin};
-pub(crate) use state::{Answered, Cut, Merged, OrderError, Sequenced};
-pub(crate) use term::Term;
 
 /// Who orders the revisions that clients see.
 #[derive(Debug)]

@@ -54,7 +54,7 @@ pub(crate) struct Context {
     /// When the client stops waiting.
     pub(crate) deadline: Option<Instant>,
     /// Whether the client wants no answer of an endpoint that has no leader (`hasleader` in etcd's
-    /// metadata): here, of an instance whose term is over.
+    /// metadata): here, of an instance whose leadership is over.
     pub(crate) needs_leader: bool,
 }
 
@@ -68,7 +68,7 @@ impl Context {
     }
 
     /// Waits until an answer may leave. Asked as the last thing before it does: whatever it took
-    /// to come by it, the term must not have ended meanwhile.
+    /// to come by it, the leadership must not have ended meanwhile.
     ///
     /// # Errors
     /// Why it may not.
@@ -84,7 +84,7 @@ impl Context {
 
     /// Why nothing may leave, as this client wants to hear it.
     pub(crate) fn ended(self, error: OrderError) -> Failure {
-        if self.needs_leader && error == OrderError::TermOver {
+        if self.needs_leader && error == OrderError::LeadershipOver {
             return EtcdError::NoLeader.into();
         }
         Failure::Ended(error)

@@ -133,7 +133,7 @@ impl Drive {
             world: Host::new("world"),
             setup: Setup {
                 topology: folder.join("topology.yaml"),
-                term: plan.term,
+                leadership_duration: plan.leadership_duration,
                 watch: plan.watch.clone(),
             },
             chance,

@@ -40,7 +40,7 @@ impl Instance {
 #[derive(Clone, Debug)]
 pub(crate) struct Setup {
     pub(crate) topology: PathBuf,
-    pub(crate) term: Duration,
+    pub(crate) leadership_duration: Duration,
     pub(crate) watch: WatchOptions,
 }
 
@@ -69,7 +69,7 @@ pub(crate) fn instance(
         admin: None,
         advertise: Vec::new(),
         tls: TlsFiles::default(),
-        term: setup.term,
+        leadership_duration: setup.leadership_duration,
         watch: setup.watch.clone(),
         restored: BTreeMap::new(),
         stop_if_refused: false,

@@ -14,7 +14,7 @@ pub(crate) struct Plan {
     /// Places in [`BACKENDS`].
     pub(crate) backends: Vec<usize>,
     pub(crate) latency: Latency,
-    pub(crate) term: Duration,
+    pub(crate) leadership_duration: Duration,
     pub(crate) watch: WatchOptions,
     /// For how long the clients work.
     pub(crate) work: Duration,
@@ -76,7 +76,7 @@ impl Plan {
             versions: versions.collect(),
             seed,
             latency,
-            term: Duration::from_millis(chance.between(1_000, 3_000).unsigned_abs()),
+            leadership_duration: Duration::from_millis(chance.between(1_000, 3_000).unsigned_abs()),
             watch: WatchOptions {
                 progress_interval: Duration::from_millis(chance.between(500, 4_000).unsigned_abs()),
                 history_bytes: 1 << 20,

@@ -13,8 +13,11 @@ use crate::{
     listen::{ListenUrl, TlsFiles},
 };
 
-/// A shorter term ends with any slow write to the default store.
-const SHORTEST_TERM: Duration = Duration::from_secs(1);
+/// Where none is given.
+const LEADERSHIP_DURATION: Duration = Duration::from_secs(5);
+
+/// A shorter leadership ends with any slow write to the default store.
+const SHORTEST_LEADERSHIP: Duration = Duration::from_secs(1);
 
 /// As in etcd (`minWatchProgressInterval` in `embed/config.go`).
 const SHORTEST_PROGRESS: Duration = Duration::from_millis(100);
@@ -41,9 +44,14 @@ pub(super) struct Serve {
     /// What clients learn from the member list; the listening addresses if not given
     #[arg(long, env = "KEYLOOM_ADVERTISE_CLIENT_URLS", value_delimiter = ',')]
     advertise_client_urls: Vec<String>,
-    /// How long a successor waits after this instance was last seen; with one store there is none
-    #[arg(long, env = "KEYLOOM_TERM", default_value = "5s", value_parser = humantime::parse_duration)]
-    term: Duration,
+    /// How long this instance may order and answer without renewing its leadership in the default
+    /// store, and so how long another instance waits before it takes over; unused with one store
+    /// [default: 5s]
+    #[arg(long, env = "KEYLOOM_LEADERSHIP_DURATION", value_parser = humantime::parse_duration)]
+    leadership_duration: Option<Duration>,
+    /// The former name of --leadership-duration
+    #[arg(long, env = "KEYLOOM_TERM", hide = true, value_parser = humantime::parse_duration)]
+    term: Option<Duration>,
     /// Between two looks at whether a watch is to be told of its progress, over several stores
     /// [etcd: --watch-progress-notify-interval]
     #[arg(
@@ -119,21 +127,27 @@ impl Serve {
         })
     }
 
+    fn leadership_duration(&self) -> Duration {
+        let given = self.leadership_duration.or(self.term);
+        given.unwrap_or(LEADERSHIP_DURATION)
+    }
+
     fn options(self) -> Result<ServeOptions> {
         let admin = match self.admin_listen.as_str() {
             "none" => None,
             url => Some(url.parse::<ListenUrl>().context("--admin-listen")?),
         };
+        let leadership_duration = self.leadership_duration();
         ensure!(
-            self.term >= SHORTEST_TERM,
-            "--term: at least {SHORTEST_TERM:?}"
+            leadership_duration >= SHORTEST_LEADERSHIP,
+            "--leadership-duration: at least {SHORTEST_LEADERSHIP:?}"
         );
         ensure!(
             self.watch_progress_notify_interval >= SHORTEST_PROGRESS,
             "--watch-progress-notify-interval: at least {SHORTEST_PROGRESS:?}"
         );
         Ok(ServeOptions {
-            term: self.term,
+            leadership_duration,
             watch: WatchOptions {
                 progress_interval: self.watch_progress_notify_interval,
                 history_revisions: self.watch_history,
@@ -163,6 +177,24 @@ impl Serve {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_leadership_s_duration_has_a_former_name() {
+        #[derive(clap::Parser)]
+        struct Program {
+            #[command(flatten)]
+            serve: Serve,
+        }
+        let duration = |arguments: &[&str]| {
+            let arguments = ["keyloom"].iter().chain(arguments);
+            let program = <Program as clap::Parser>::try_parse_from(arguments).unwrap();
+            program.serve.leadership_duration().as_secs()
+        };
+        assert_eq!(duration(&[]), 5);
+        assert_eq!(duration(&["--term=7s"]), 7);
+        assert_eq!(duration(&["--leadership-duration=8s"]), 8);
+        assert_eq!(duration(&["--term=7s", "--leadership-duration=8s"]), 8);
+    }
 
     #[test]
     fn a_declaration_names_a_store_and_perhaps_a_revision() {

@@ -7,7 +7,7 @@ use keyloom_etcd_api::{
 use keyloom_ledger::{StoreSlot, UnifiedRev};
 use parking_lot::RwLockReadGuard;
 
-use super::state::{Inner, Merged};
+use super::merged::{Merged, Ordered};
 
 /// A revision that no store ever reaches: compared for equality it matches nothing, read at it is
 /// in the future.
@@ -19,7 +19,7 @@ const LONG_GONE: i64 = i64::MIN;
 
 /// Translates the revisions of one request.
 pub(crate) struct Inward<'a> {
-    inner: RwLockReadGuard<'a, Inner>,
+    ordered: RwLockReadGuard<'a, Ordered>,
     slot: StoreSlot,
     in_txn: bool,
     refused: Option<EtcdError>,
@@ -36,7 +36,7 @@ impl std::fmt::Debug for Inward<'_> {
 impl<'a> Inward<'a> {
     pub(crate) fn new(order: &'a Merged, slot: StoreSlot) -> Self {
         Self {
-            inner: order.ledger(),
+            ordered: order.read(),
             slot,
             in_txn: false,
             refused: None,
@@ -56,7 +56,8 @@ impl<'a> Inward<'a> {
 
     /// The store's largest revision at or below `u`.
     fn at(&self, u: i64) -> i64 {
-        self.inner
+        self.ordered
+            .sequence
             .ledger
             .store_at(self.slot, UnifiedRev::new(u))
             .get()
@@ -68,7 +69,7 @@ impl<'a> Inward<'a> {
     }
 
     fn is_future(&self, u: i64) -> bool {
-        u > self.inner.ledger.head().get()
+        u > self.ordered.sequence.ledger.head().get()
     }
 
     fn read_at(&mut self, u: i64) -> i64 {
@@ -76,7 +77,7 @@ impl<'a> Inward<'a> {
             return NEVER;
         }
         let at = UnifiedRev::new(u);
-        let ledger = &self.inner.ledger;
+        let ledger = &self.ordered.sequence.ledger;
         if at < ledger.compacted() || at < ledger.floor(self.slot) {
             if self.in_txn {
                 return LONG_GONE;
@@ -89,7 +90,7 @@ impl<'a> Inward<'a> {
     /// Inside a transaction a negative revision is one below the compaction, which the store itself
     /// may not have done yet.
     fn not_positive(&self, field: RevisionField, u: i64) -> i64 {
-        let below = || UnifiedRev::new(u) < self.inner.ledger.compacted();
+        let below = || UnifiedRev::new(u) < self.ordered.sequence.ledger.compacted();
         if self.in_txn && field == RevisionField::ReadAt && u < 0 && below() {
             return LONG_GONE;
         }
@@ -99,7 +100,8 @@ impl<'a> Inward<'a> {
     fn compared(&self, comparison: Comparison, u: i64) -> i64 {
         match comparison {
             Comparison::Equal | Comparison::NotEqual => self
-                .inner
+                .ordered
+                .sequence
                 .ledger
                 .store_exact(self.slot, UnifiedRev::new(u))
                 .map_or(NEVER, |revision| revision.get()),

@@ -4,12 +4,15 @@ use keyloom_etcd_api::wire::{Header, RevisionField, Rewrite};
 use keyloom_ledger::{StoreRev, StoreSlot};
 use parking_lot::RwLockReadGuard;
 
-use super::state::{Inner, Merged, Sequenced};
+use super::{
+    merged::{Merged, Ordered},
+    sequence::Sequenced,
+};
 use crate::identity::Identity;
 
 /// Translates the revisions of one answer.
 pub(crate) struct Outward<'a> {
-    inner: RwLockReadGuard<'a, Inner>,
+    ordered: RwLockReadGuard<'a, Ordered>,
     identity: &'a Identity,
     slot: StoreSlot,
     sequenced: Option<Sequenced>,
@@ -29,7 +32,7 @@ impl<'a> Outward<'a> {
     pub(crate) fn answer(order: &'a Merged, identity: &'a Identity, sequenced: Sequenced) -> Self {
         let slot = sequenced.slot;
         Self {
-            inner: order.ledger(),
+            ordered: order.read(),
             identity,
             slot,
             sequenced: Some(sequenced),
@@ -40,7 +43,7 @@ impl<'a> Outward<'a> {
     /// For keys that a store gave at a revision that the ledger already covers.
     pub(crate) fn keys(order: &'a Merged, identity: &'a Identity, slot: StoreSlot) -> Self {
         Self {
-            inner: order.ledger(),
+            ordered: order.read(),
             identity,
             slot,
             sequenced: None,
@@ -59,7 +62,8 @@ impl<'a> Outward<'a> {
             Some(sequenced) if sequenced.revision.get() == revision => sequenced.unified.get(),
             // The inner answer of a transaction, from before its own write.
             _ => self
-                .inner
+                .ordered
+                .sequence
                 .ledger
                 .below_next(self.slot, StoreRev::new(revision))
                 .get(),
@@ -85,7 +89,8 @@ impl Rewrite for Outward<'_> {
             return revision;
         }
         match self
-            .inner
+            .ordered
+            .sequence
             .ledger
             .unified(self.slot, StoreRev::new(revision))
         {

@@ -4,50 +4,50 @@
 use keyloom_hub::Places;
 use keyloom_ledger::{StoreRev, StoreSlot, UnifiedRev};
 
-use super::state::Merged;
+use super::merged::Merged;
 
 impl Places for Merged {
     /// What is not reserved yet may not leave.
     fn head(&self) -> UnifiedRev {
-        self.ledger().head()
+        self.read().head()
     }
 
     fn below_next(&self, slot: StoreSlot, r: StoreRev) -> UnifiedRev {
-        self.ledger().ledger.below_next(slot, r)
+        self.read().sequence.ledger.below_next(slot, r)
     }
 
     fn shown_up_to(&self, slot: StoreSlot, r: StoreRev) -> UnifiedRev {
-        self.ledger().ledger.shown_up_to(slot, r)
+        self.read().sequence.ledger.shown_up_to(slot, r)
     }
 
     fn unified(&self, slot: StoreSlot, r: StoreRev) -> Option<UnifiedRev> {
-        self.ledger().ledger.unified(slot, r)
+        self.read().sequence.ledger.unified(slot, r)
     }
 
     fn store_at(&self, slot: StoreSlot, u: UnifiedRev) -> StoreRev {
-        self.ledger().ledger.store_at(slot, u)
+        self.read().sequence.ledger.store_at(slot, u)
     }
 
     fn floor(&self, slot: StoreSlot) -> UnifiedRev {
-        self.ledger().ledger.floor(slot)
+        self.read().sequence.ledger.floor(slot)
     }
 
     fn compacted(&self) -> UnifiedRev {
-        self.ledger().ledger.compacted()
+        self.read().sequence.ledger.compacted()
     }
 }
 
 impl Merged {
     /// The last revision of a store that has its place.
     pub(crate) fn frontier(&self, slot: StoreSlot) -> StoreRev {
-        self.ledger().ledger.frontier(slot)
+        self.read().sequence.ledger.frontier(slot)
     }
 
     /// The store's history begins at `floor`. Nothing leaves until that is written to the ledger.
     pub(crate) fn raise_floor(&self, slot: StoreSlot, floor: UnifiedRev) {
-        self.change(|inner| {
-            inner.ledger.raise_floor(slot, floor);
-            inner.must_record = true;
+        self.change(|ordered| {
+            ordered.sequence.ledger.raise_floor(slot, floor);
+            ordered.leadership.must_record = true;
         });
         self.nudge.notify_one();
     }

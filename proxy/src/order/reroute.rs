@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use keyloom_ledger::{AddStoreError, StoreRev, StoreSlot, UnifiedRev};
 
-use super::state::{Inner, Merged};
+use super::{merged::Merged, sequence::Sequence};
 use crate::reload::Refusal;
 
 /// What a store of the new topology is to the ledger.
@@ -36,7 +36,8 @@ pub(crate) struct ByDelivery<'m>(&'m Merged);
 
 impl Drop for ByDelivery<'_> {
     fn drop(&mut self) {
-        self.0.change(|inner| inner.by_delivery.clear());
+        self.0
+            .change(|ordered| ordered.sequence.by_delivery.clear());
     }
 }
 
@@ -53,7 +54,7 @@ impl Merged {
     /// From now on revisions of these stores take their places when the stores' own watches deliver
     /// them; answers wait for that, so that nothing is ordered for long that is not delivered.
     pub(crate) fn by_delivery(&self, slots: impl IntoIterator<Item = StoreSlot>) -> ByDelivery<'_> {
-        self.change(|inner| inner.by_delivery.extend(slots));
+        self.change(|ordered| ordered.sequence.by_delivery.extend(slots));
         ByDelivery(self)
     }
 
@@ -72,43 +73,48 @@ impl Merged {
         moves: bool,
         accept: impl FnOnce(UnifiedRev) -> Bytes,
     ) -> Result<Rerouted, Refusal> {
-        self.change(|inner| {
-            let lags = |looked: &&Looked| inner.ledger.frontier(looked.slot) > looked.upto;
+        self.change(|ordered| {
+            let lags =
+                |looked: &&Looked| ordered.sequence.ledger.frontier(looked.slot) > looked.upto;
             if let Some(Looked { store, .. }) = looked.iter().find(lags) {
                 return Err(Refusal::Lags {
                     store: store.clone(),
                 });
             }
-            let slots = inner.arrive(arrivals)?;
+            let slots = ordered.sequence.arrive(arrivals)?;
             for slot in leaving.iter().filter(|slot| !slots.contains(slot)) {
-                inner.ledger.retire(*slot);
+                ordered.sequence.ledger.retire(*slot);
             }
             if moves {
-                let next = UnifiedRev::new(inner.ledger.head().get() + 1);
-                inner.ledger.skip_to(next);
+                let next = UnifiedRev::new(ordered.sequence.ledger.head().get() + 1);
+                ordered.sequence.ledger.skip_to(next);
             }
-            let at = inner.ledger.head();
-            inner.accepted = Some(accept(at));
-            inner.must_record = true;
+            let at = ordered.sequence.ledger.head();
+            ordered.leadership.accepted = Some(accept(at));
+            ordered.leadership.must_record = true;
             Ok(Rerouted { at, slots })
         })
     }
 
     /// Has the accepted topology written with the ledger.
     pub(super) fn accept(&self, record: Bytes) {
-        self.change(|inner| inner.accepted = Some(record));
+        self.change(|ordered| ordered.leadership.accepted = Some(record));
     }
 
     /// The last store of that name that has left, and the cluster that it was.
     pub(crate) fn retired(&self, name: &str) -> Option<(StoreSlot, u64)> {
-        let inner = self.ledger();
-        let slot = inner.ledger.slot(name)?;
-        let store = inner.ledger.store(slot).filter(|store| store.retired)?;
+        let ordered = self.read();
+        let slot = ordered.sequence.ledger.slot(name)?;
+        let store = ordered
+            .sequence
+            .ledger
+            .store(slot)
+            .filter(|store| store.retired)?;
         Some((slot, store.cluster_id))
     }
 }
 
-impl Inner {
+impl Sequence {
     fn arrive(&mut self, arrivals: &[Arrival]) -> Result<Vec<StoreSlot>, Refusal> {
         let mut slots = Vec::with_capacity(arrivals.len());
         for arrival in arrivals {

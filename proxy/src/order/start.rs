@@ -22,8 +22,8 @@ use tracing::{info, warn};
 use super::{
     Order,
     keeper::{self, Keeper, NotWritten, record_of, reserved_prefix},
-    state::Merged,
-    term::{self, Taken, Term},
+    leadership::{self, LeadershipDuration, Taken},
+    merged::Merged,
 };
 use crate::{
     identity::Identity,
@@ -96,7 +96,7 @@ pub(crate) struct Begin {
     /// In the order of the topology's stores.
     pub(crate) stores: Vec<(String, Arc<dyn Store>)>,
     pub(crate) random: Arc<dyn Random>,
-    pub(crate) term: Term,
+    pub(crate) duration: LeadershipDuration,
     pub(crate) open: Arc<dyn OpenStores>,
     pub(crate) stop: CancellationToken,
 }
@@ -109,7 +109,7 @@ pub(crate) struct Begun {
     pub(crate) keeper: Option<(Keeper, JoinHandle<()>)>,
 }
 
-/// Takes the term, restores or starts the order, and persists what comes out. Where another instance
+/// Takes the leadership, restores or starts the order, and persists what comes out. Where another instance
 /// does so at the same time (both found no ledger yet, for one), the slower one waits behind it.
 pub(crate) async fn begin(begin: Begin) -> Result<Begun, BeginError> {
     loop {
@@ -126,7 +126,7 @@ async fn attempt(begin: Begin) -> Result<Option<Begun>, BeginError> {
         topology,
         stores,
         random,
-        term,
+        duration,
         open,
         stop,
     } = begin;
@@ -151,7 +151,7 @@ async fn attempt(begin: Begin) -> Result<Option<Begun>, BeginError> {
             return Ok(Some(native(alone, vec![default])));
         }
     }
-    let taken = term::take(&default.store, random.next(), term).await;
+    let taken = leadership::take(&default.store, random.next(), duration).await;
     // Only now nobody else writes: what the stores say from here on is what there is.
     let found = ask_all(stores, taken.at > StoreRev::new(0)).await;
     let served = accepted::served(topology, found, &open).await?;
@@ -189,7 +189,7 @@ async fn attempt(begin: Begin) -> Result<Option<Begun>, BeginError> {
         mark: placed.mark,
         after: placed.after,
         nonce: random.next(),
-        term,
+        duration,
     };
     let (keeper, task) = match keeper::start(kept, stop.clone()).await {
         Ok(started) => started,
@@ -369,7 +369,7 @@ async fn restored(found: &mut [Found], taken: &Taken) -> Result<Option<Restored>
     let head = kvs.iter().find(|kv| record_of(&kv.key) == Some(HEAD));
     let head = head.map_or(StoreRev::new(0), |kv| StoreRev::new(kv.mod_revision));
     let mut restored = Ledger::restore(&records, head)?;
-    // Taking the term is a write of Keyloom's own that no record knows of; so are those before it
+    // Taking the leadership is a write of Keyloom's own that no record knows of; so are those before it
     // that were never served from.
     let takings = taken.before.iter().chain([&taken.at]).copied();
     restored.hidden.extend(takings.filter(|at| *at > head));

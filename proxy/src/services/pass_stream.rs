@@ -93,7 +93,7 @@ impl Instance {
     }
 
     /// [`Self::stream`] of a client that wants to hear it when there is no leader: here, when this
-    /// instance's term is over.
+    /// instance's leadership is over.
     ///
     /// # Errors
     /// The same.

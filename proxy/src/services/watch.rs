@@ -1,7 +1,7 @@
 //! Watch over several stores: one client stream on the hub.
 //!
 //! The stream takes from the hub only when its client takes from it, so a slow client holds no
-//! more than one batch. Nothing leaves past the term.
+//! more than one batch. Nothing leaves past the leadership.
 
 use std::{sync::Arc, time::Duration};
 
@@ -125,8 +125,8 @@ impl Watching {
             }
             () = sleep(LOOK), if stream.is_asked() => {}
             // etcd cancels the streams of clients that asked for it when it loses its leader.
-            () = order.until_term_over(), if self.context.needs_leader => {
-                return Err(self.context.ended(OrderError::TermOver));
+            () = order.until_leadership_over(), if self.context.needs_leader => {
+                return Err(self.context.ended(OrderError::LeadershipOver));
             }
             () = self.services.stopping.cancelled() => {
                 return Err(Failure::Stopped("this instance ends".to_owned()));

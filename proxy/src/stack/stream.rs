@@ -58,7 +58,7 @@ fn requests_of(body: Incoming) -> impl Stream<Item = Bytes> + Send + 'static {
     })
 }
 
-/// Lets nothing out past the term, and ends when the instance does: the client then comes back to
+/// Lets nothing out past the leadership, and ends when the instance does: the client then comes back to
 /// whoever serves next.
 fn until_stopped(
     services: Arc<Services>,

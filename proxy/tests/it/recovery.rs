@@ -327,12 +327,12 @@ async fn an_instance_past_its_term_denies_nothing() {
     for request in [future, one_store, list(EVERYTHING)] {
         let status = keyloom.range(request).await.unwrap_err();
         assert_eq!(status.code(), Code::Unavailable);
-        assert!(status.message().contains("term"), "{status}");
+        assert!(status.message().contains("leadership was not renewed"), "{status}");
     }
     let status = Bytes::from(StatusRequest {}.encode_to_vec());
     for (rpc, message) in [(Rpc::Status, status), (Rpc::MemberList, Bytes::new())] {
         let status = keyloom.unary(rpc, message).await.unwrap_err();
-        assert!(status.message().contains("term"), "{rpc:?}: {status}");
+        assert!(status.message().contains("leadership was not renewed"), "{rpc:?}: {status}");
     }
     assert!(keyloom.ask(&put(RBAC, "2")).await.is_err());
 }
@@ -352,7 +352,7 @@ async fn no_watch_message_leaves_past_the_term() {
     let mut new = watch(&keyloom, EVERYTHING, 0).await;
     for answers in [&mut old, &mut new] {
         while let Some(answer) = next(answers).await {
-            let status = answer.expect_err("a message past the term");
+            let status = answer.expect_err("a message past the leadership");
             assert_eq!(status.code(), Code::Unavailable);
         }
     }

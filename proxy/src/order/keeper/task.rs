@@ -15,7 +15,11 @@ use super::{
     Keeper, RESERVED_AHEAD, Reached, Wish,
     write::{Outcome, Records, Stamp, send_until_known, transaction},
 };
-use crate::order::{Order, state::Merged, term::Term};
+use crate::order::{
+    LeadershipDuration, Order,
+    merged::{Merged, Ordered},
+    sequence::Sequence,
+};
 
 /// Between two writes of the tail, where there is something to write.
 const EVERY: Duration = Duration::from_millis(250);
@@ -38,13 +42,13 @@ pub(crate) struct Start {
     pub(crate) after: StoreRev,
     /// Tells this instance's writes from all others'.
     pub(crate) nonce: u64,
-    pub(crate) term: Term,
+    pub(crate) duration: LeadershipDuration,
 }
 
 /// Why the first write did not happen.
 #[derive(Debug)]
 pub(crate) enum NotWritten {
-    /// Another instance wrote since the term was taken, or began the ledger first.
+    /// Another instance wrote since the leadership was taken, or began the ledger first.
     Overtaken,
     /// The default store did not take it.
     Failed(String),
@@ -65,7 +69,7 @@ pub(crate) async fn start(
         mark,
         after,
         nonce,
-        term,
+        duration,
     } = start;
     let reached = Reached::default();
     let mut task = Task {
@@ -75,7 +79,7 @@ pub(crate) async fn start(
         mark,
         after,
         nonce,
-        term,
+        duration,
         writes: 0,
         renewed: Instant::now(),
     };
@@ -98,7 +102,7 @@ struct Task {
     mark: Mark,
     after: StoreRev,
     nonce: u64,
-    term: Term,
+    duration: LeadershipDuration,
     writes: u64,
     /// When the last write that happened was sent.
     renewed: Instant,
@@ -120,7 +124,7 @@ impl Task {
                 Some(wish) = inbox.recv() => Some(wish),
             };
             if let Some(at) = wish.as_ref().and_then(|wish| wish.compaction) {
-                merged.change(|inner| inner.ledger.compact(at));
+                merged.change(|ordered| ordered.sequence.ledger.compact(at));
             }
             if wish.is_none() && !self.is_due(merged) {
                 continue;
@@ -153,14 +157,15 @@ impl Task {
     }
 
     /// Whether there is something that a crash would lose, the reservation is half used, or the
-    /// term wants renewing.
+    /// leadership wants renewing.
     fn is_due(&self, merged: &Merged) -> bool {
-        let inner = merged.ledger();
-        let left = inner.reserved.get() - inner.ledger.head().get();
-        inner.accepted.is_some()
-            || inner.ledger.needs_flush(&self.mark)
+        let ordered = merged.read();
+        let (ledger, leadership) = (&ordered.sequence.ledger, &ordered.leadership);
+        let left = leadership.reserved.get() - ledger.head().get();
+        leadership.accepted.is_some()
+            || ledger.needs_flush(&self.mark)
             || left < RESERVED_AHEAD / 2
-            || self.renewed.elapsed() >= self.term.renewal()
+            || self.renewed.elapsed() >= self.duration.renewal()
     }
 
     /// Whether the last write found another instance's.
@@ -179,16 +184,17 @@ impl Task {
         let Order::Merged(merged) = &*order else {
             return Ok(true);
         };
-        let (flush, reserved, accepted) = merged.change(|inner| {
-            let reserved = UnifiedRev::new(inner.ledger.head().get() + RESERVED_AHEAD);
+        let (flush, reserved, accepted) = merged.change(|ordered| {
+            let (ledger, leadership) = (&ordered.sequence.ledger, &mut ordered.leadership);
+            let reserved = UnifiedRev::new(ledger.head().get() + RESERVED_AHEAD);
             let seal = Seal {
                 reserved,
                 clean,
                 ..Seal::default()
             };
-            inner.own_write = true;
-            let accepted = inner.accepted.clone();
-            (inner.ledger.flush(&self.mark, &seal), reserved, accepted)
+            leadership.own_write = true;
+            let accepted = leadership.accepted.clone();
+            (ledger.flush(&self.mark, &seal), reserved, accepted)
         });
         let puts = flush
             .puts
@@ -207,28 +213,32 @@ impl Task {
             nonce: self.nonce,
             write: self.writes,
             clean,
-            term: self.term.millis(),
+            term: self.duration.millis(),
             unserved: Vec::new(),
         }
         .encode();
         let message = transaction(&records, self.after, &stamp);
         let default = || self.reached.now(StoreSlot::DEFAULT, &self.store);
         let sent = Instant::now();
-        let patience = self.term.renewal();
+        let patience = self.duration.renewal();
         match send_until_known(default, message, &stamp, patience).await {
             Outcome::Written(revision) => {
-                let until = sent + self.term.safe();
-                merged.change(|inner| {
-                    inner.ledger.hide(revision);
-                    inner.own_write = false;
-                    if records.accepted.is_some() && inner.accepted == records.accepted {
-                        inner.accepted = None;
+                let until = sent + self.duration.safe();
+                merged.change(|ordered| {
+                    let Ordered {
+                        sequence: Sequence { ledger, .. },
+                        leadership,
+                    } = ordered;
+                    ledger.hide(revision);
+                    leadership.own_write = false;
+                    if records.accepted.is_some() && leadership.accepted == records.accepted {
+                        leadership.accepted = None;
                     }
                     // A change that came while this was on its way is not in it.
-                    inner.must_record =
-                        inner.accepted.is_some() || inner.ledger.must_flush(&flush.mark);
-                    inner.reserved = reserved;
-                    inner.until = until;
+                    leadership.must_record =
+                        leadership.accepted.is_some() || ledger.must_flush(&flush.mark);
+                    leadership.reserved = reserved;
+                    leadership.until = until;
                 });
                 self.renewed = sent;
                 self.after = revision;
@@ -236,7 +246,7 @@ impl Task {
                 Ok(flush.complete)
             }
             Outcome::NotWritten(error) => {
-                merged.change(|inner| inner.own_write = false);
+                merged.change(|ordered| ordered.leadership.own_write = false);
                 Err(error.to_string())
             }
             Outcome::Lost => {

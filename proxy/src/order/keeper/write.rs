@@ -36,13 +36,15 @@ pub(in crate::order) struct Records {
 pub(in crate::order) struct Stamp {
     /// Which instance.
     pub(in crate::order) nonce: u64,
-    /// Which of its writes, from 1; 0 is the one that takes the term.
+    /// Which of its writes, from 1; 0 is the one that takes the leadership.
     pub(in crate::order) write: u64,
     /// Whether it is the instance's last, so that a successor need not wait.
     pub(in crate::order) clean: bool,
-    /// The instance's own term, in milliseconds: it may be longer than its successor's.
+    /// How long the instance's leadership lasts without a renewal, in milliseconds: it may be
+    /// longer than its successor's. The record's third number, `term` in formats and documents
+    /// before.
     pub(in crate::order) term: u64,
-    /// Where the term was taken since the ledger was written the last time: own writes that no
+    /// Where the leadership was taken since the ledger was written the last time: own writes that no
     /// record knows of, by instances that never served.
     pub(in crate::order) unserved: Vec<i64>,
 }

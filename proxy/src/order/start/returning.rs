@@ -58,7 +58,8 @@ async fn wait(order: Arc<Order>, keeper: Keeper, absent: Found, slot: StoreSlot)
     };
     let found = probe::until_ok(&absent.name, ask).await;
     let known = merged
-        .ledger()
+        .read()
+        .sequence
         .ledger
         .store(slot)
         .map_or(0, |store| store.cluster_id);

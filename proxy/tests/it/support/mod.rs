@@ -186,12 +186,12 @@ impl Keyloom {
         text: &str,
         stores: Vec<Arc<dyn Store>>,
         ready: Ready,
-        (watch, term): (WatchOptions, Duration),
+        (watch, leadership_duration): (WatchOptions, Duration),
     ) -> Result<Self, StartError> {
         let mut registry = Registry::default();
         let options = Options {
             random: Arc::new(SeededRandom::new(NONCES.fetch_add(1, Ordering::Relaxed))),
-            term,
+            leadership_duration,
             watch,
             open: Arc::new(ready),
             metrics: TopologyMetrics::register(&mut registry),

@@ -1,9 +1,9 @@
-//! The right of one instance to order and to answer (rule 8).
+//! Taking the leadership, the right of one instance to order and to answer (rule 8).
 //!
 //! The record is the stamp that every own write puts: whose it is, which write it was, whether it
-//! was the last, and its owner's term. A successor takes it over at once where it was the last, and
-//! else when it has not changed for the longer of both terms by the successor's own clock. The
-//! owner's clock runs from before a renewal was sent, and nothing leaves past [`Term::safe`] of it.
+//! was the last, and how long its owner's leadership lasts. A successor takes it over at once where it was the last, and
+//! else when it has not changed for the longer of both durations by the successor's own clock. The
+//! owner's clock runs from before a renewal was sent, and nothing leaves past [`LeadershipDuration::safe`] of it.
 //!
 //! The clock is looked at when a message is complete, not when its last byte is on the wire. That
 //! is enough, because everything that a message says was put into the ledger, or read from it,
@@ -15,7 +15,7 @@
 //! ```text
 //!   none ──────────────────────────────────────► free
 //!   last ("clean") ─────────────────────────────► free
-//!   open ── unchanged for the term's length ────► free ── compared write ──► ours
+//!   open ── unchanged for the duration ─────────► free ── compared write ──► ours
 //!     ▲ changed                                             │ somebody was faster
 //!     └─────────────────────────────────────────────────────┘
 //! ```
@@ -33,48 +33,32 @@ use prost::Message as _;
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
-use super::keeper::{Outcome, Records, Stamp, send_until_known, stamp_key, transaction};
+use super::LeadershipDuration;
+use crate::order::keeper::{Outcome, Records, Stamp, send_until_known, stamp_key, transaction};
 
 /// How often a successor looks.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// How long one instance may answer after it last showed that it is there.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Term(pub(crate) Duration);
-
-impl Term {
-    /// Between two renewals.
-    pub(super) fn renewal(self) -> Duration {
-        self.0 / 5
-    }
-
-    pub(super) fn millis(self) -> u64 {
-        u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX)
-    }
-
-    /// How long after a renewal was sent answers may leave: the rest allows for clocks that run
-    /// differently.
-    pub(super) fn safe(self) -> Duration {
-        self.0 / 10 * 9
-    }
-}
-
 /// How many takings are remembered that were never served from; older ones take a unified revision.
 const UNSERVED: usize = 1000;
 
-/// A term that was taken.
+/// A leadership that was taken.
 #[derive(Clone, Debug)]
-pub(super) struct Taken {
+pub(in crate::order) struct Taken {
     /// The write that took it; 0 where there was no ledger, and none is written yet.
-    pub(super) at: StoreRev,
+    pub(in crate::order) at: StoreRev,
     /// Own writes before it that the ledger's head record may not know of, oldest first.
-    pub(super) before: Vec<StoreRev>,
+    pub(in crate::order) before: Vec<StoreRev>,
 }
 
-/// Waits until the term is free and takes it.
-pub(super) async fn take(store: &Arc<dyn Store>, nonce: u64, term: Term) -> Taken {
+/// Waits until the leadership is free and takes it.
+pub(in crate::order) async fn take(
+    store: &Arc<dyn Store>,
+    nonce: u64,
+    duration: LeadershipDuration,
+) -> Taken {
     loop {
-        let seen = until_free(store.as_ref(), term).await;
+        let seen = until_free(store.as_ref(), duration).await;
         if seen.revision == StoreRev::new(0) {
             return Taken {
                 at: seen.revision,
@@ -86,12 +70,12 @@ pub(super) async fn take(store: &Arc<dyn Store>, nonce: u64, term: Term) -> Take
             nonce,
             write: 0,
             clean: false,
-            term: term.millis(),
+            term: duration.millis(),
             unserved: unserved.iter().map(|at| at.get()).collect(),
         }
         .encode();
         let message = transaction(&Records::default(), seen.revision, &stamp);
-        match send_until_known(|| Arc::clone(store), message, &stamp, term.renewal()).await {
+        match send_until_known(|| Arc::clone(store), message, &stamp, duration.renewal()).await {
             Outcome::Written(at) => {
                 return Taken {
                     at,
@@ -99,9 +83,9 @@ pub(super) async fn take(store: &Arc<dyn Store>, nonce: u64, term: Term) -> Take
                 };
             }
             Outcome::NotWritten(error) => {
-                warn!(%error, "the term could not be taken; trying again")
+                warn!(%error, "the leadership could not be taken; trying again")
             }
-            Outcome::Lost => info!("another instance took the term first"),
+            Outcome::Lost => info!("another instance took the leadership first"),
         }
         sleep(LOOK).await;
     }
@@ -116,7 +100,7 @@ struct Seen {
 }
 
 impl Seen {
-    /// This write, if it took the term, and those before it since the ledger was written.
+    /// This write, if it took the leadership, and those before it since the ledger was written.
     fn unserved(&self) -> Vec<StoreRev> {
         let Some(stamp) = self.stamp.as_ref().filter(|stamp| stamp.write == 0) else {
             return Vec::new();
@@ -128,7 +112,7 @@ impl Seen {
     }
 }
 
-async fn until_free(store: &dyn Store, term: Term) -> Seen {
+async fn until_free(store: &dyn Store, duration: LeadershipDuration) -> Seen {
     let mut seen = look(store).await;
     let mut since = Instant::now();
     let mut told = false;
@@ -136,15 +120,15 @@ async fn until_free(store: &dyn Store, term: Term) -> Seen {
         let Some(owner) = seen.stamp.as_ref().filter(|stamp| !stamp.clean) else {
             return seen;
         };
-        // The owner counts by its own term, which may be longer than ours.
-        let wait = term.0.max(Duration::from_millis(owner.term));
+        // The owner counts by its own duration, which may be longer than ours.
+        let wait = duration.0.max(Duration::from_millis(owner.term));
         if since.elapsed() >= wait {
             return seen;
         }
         if !told {
             info!(
                 ?wait,
-                "the last owner of the ledger did not end; waiting for its term"
+                "the last leader did not end in good order: waiting until its leadership is over"
             );
             told = true;
         }

@@ -9,7 +9,7 @@ use super::*;
 
 const TENANT: StoreSlot = StoreSlot::new(1);
 
-/// Two empty stores, a term of an hour, and revisions up to `reserved`.
+/// Two empty stores, a leadership of an hour, and revisions up to `reserved`.
 fn merged(reserved: i64) -> Merged {
     let store = |name: &str| StoreStart {
         name: name.to_owned(),
@@ -17,9 +17,9 @@ fn merged(reserved: i64) -> Merged {
         at: StoreRev::FIRST,
     };
     let merged = Merged::new(Ledger::start(&[store("default"), store("tenant")]));
-    merged.change(|inner| {
-        inner.until = Instant::now() + Duration::from_secs(3600);
-        inner.reserved = UnifiedRev::new(reserved);
+    merged.change(|ordered| {
+        ordered.leadership.until = Instant::now() + Duration::from_secs(3600);
+        ordered.leadership.reserved = UnifiedRev::new(reserved);
     });
     merged
 }
@@ -46,7 +46,7 @@ async fn nothing_leaves_above_the_reservation() {
     let merged = merged(2);
     assert_eq!(sequenced(&merged, wrote(TENANT, 2)).await, Some(2));
     assert_eq!(sequenced(&merged, wrote(TENANT, 3)).await, None);
-    merged.change(|inner| inner.reserved = UnifiedRev::new(3));
+    merged.change(|ordered| ordered.leadership.reserved = UnifiedRev::new(3));
     assert_eq!(sequenced(&merged, wrote(TENANT, 3)).await, Some(3));
 }
 
@@ -57,7 +57,7 @@ async fn newer_answers_of_the_default_store_wait_for_an_own_write() {
         sequenced(&merged, wrote(StoreSlot::DEFAULT, 2)).await,
         Some(2)
     );
-    merged.change(|inner| inner.own_write = true);
+    merged.change(|ordered| ordered.leadership.own_write = true);
     assert_eq!(sequenced(&merged, wrote(StoreSlot::DEFAULT, 4)).await, None);
     assert_eq!(
         sequenced(&merged, wrote(StoreSlot::DEFAULT, 2)).await,
@@ -69,9 +69,9 @@ async fn newer_answers_of_the_default_store_wait_for_an_own_write() {
         Some(3),
         "another store"
     );
-    merged.change(|inner| {
-        inner.ledger.hide(StoreRev::new(3));
-        inner.own_write = false;
+    merged.change(|ordered| {
+        ordered.sequence.ledger.hide(StoreRev::new(3));
+        ordered.leadership.own_write = false;
     });
     assert_eq!(
         sequenced(&merged, wrote(StoreSlot::DEFAULT, 4)).await,
@@ -82,12 +82,12 @@ async fn newer_answers_of_the_default_store_wait_for_an_own_write() {
 #[tokio::test(start_paused = true)]
 async fn a_change_that_must_be_written_holds_everything_back() {
     let merged = merged(100);
-    merged.change(|inner| inner.must_record = true);
+    merged.change(|ordered| ordered.leadership.must_record = true);
     assert_eq!(merged.may_leave(), Err(OrderError::Recording));
     let waits = timeout(Duration::from_secs(1), merged.until_may_leave());
     assert!(waits.await.is_err());
     assert_eq!(sequenced(&merged, wrote(TENANT, 2)).await, None);
-    merged.change(|inner| inner.must_record = false);
+    merged.change(|ordered| ordered.leadership.must_record = false);
     assert_eq!(merged.until_may_leave().await, Ok(()));
     assert_eq!(sequenced(&merged, wrote(TENANT, 2)).await, Some(2));
 }
@@ -115,7 +115,7 @@ async fn a_store_that_returns_with_nothing_new_lets_out_no_other_s_return() {
     let recovery = keyloom_ledger::recover(restored, &observed).unwrap();
     assert_eq!(recovery.absent, [TENANT, StoreSlot::new(2)]);
     let merged = Merged::new(recovery.ledger);
-    merged.change(|inner| inner.until = Instant::now() + Duration::from_secs(3600));
+    merged.change(|ordered| ordered.leadership.until = Instant::now() + Duration::from_secs(3600));
     assert!(
         merged
             .return_of(TENANT, StoreRev::new(5))
@@ -166,13 +166,13 @@ async fn the_header_of_a_read_lies_below_what_it_did_not_see() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_leaves_past_the_term() {
+async fn nothing_leaves_past_the_leadership() {
     let merged = merged(100);
     tokio::time::advance(Duration::from_secs(3599)).await;
     assert_eq!(merged.may_leave(), Ok(()));
     tokio::time::advance(Duration::from_secs(1)).await;
-    assert_eq!(merged.may_leave(), Err(OrderError::TermOver));
-    assert_eq!(merged.admit(TENANT), Err(OrderError::TermOver));
+    assert_eq!(merged.may_leave(), Err(OrderError::LeadershipOver));
+    assert_eq!(merged.admit(TENANT), Err(OrderError::LeadershipOver));
 }
 
 #[tokio::test(start_paused = true)]

@@ -243,7 +243,10 @@ async fn without_the_default_store_the_others_go_on_to_the_end_of_the_term() {
         ] {
             let status = keyloom.ask(&step).await.unwrap_err();
             assert_eq!(status.code(), Code::Unavailable);
-            assert!(status.message().contains("leadership was not renewed"), "{status}");
+            assert!(
+                status.message().contains("leadership was not renewed"),
+                "{status}"
+            );
         }
         stores[0].clear_faults();
         gate.release();

@@ -286,7 +286,10 @@ async fn an_instance_that_cannot_renew_its_term_is_silent_in_time() {
     for key in [DEFAULT, TENANT] {
         let error = first.ask(&get(key)).await.unwrap_err();
         assert_eq!(error.code(), Code::Unavailable);
-        assert!(error.message().contains("leadership was not renewed"), "{error}");
+        assert!(
+            error.message().contains("leadership was not renewed"),
+            "{error}"
+        );
     }
     stores[0].clear_faults();
     tokio::time::sleep(TERM).await;

@@ -327,12 +327,18 @@ async fn an_instance_past_its_term_denies_nothing() {
     for request in [future, one_store, list(EVERYTHING)] {
         let status = keyloom.range(request).await.unwrap_err();
         assert_eq!(status.code(), Code::Unavailable);
-        assert!(status.message().contains("leadership was not renewed"), "{status}");
+        assert!(
+            status.message().contains("leadership was not renewed"),
+            "{status}"
+        );
     }
     let status = Bytes::from(StatusRequest {}.encode_to_vec());
     for (rpc, message) in [(Rpc::Status, status), (Rpc::MemberList, Bytes::new())] {
         let status = keyloom.unary(rpc, message).await.unwrap_err();
-        assert!(status.message().contains("leadership was not renewed"), "{rpc:?}: {status}");
+        assert!(
+            status.message().contains("leadership was not renewed"),
+            "{rpc:?}: {status}"
+        );
     }
     assert!(keyloom.ask(&put(RBAC, "2")).await.is_err());
 }

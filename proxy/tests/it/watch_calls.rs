@@ -404,7 +404,10 @@ async fn clients_that_need_a_leader_hear_that_there_is_none() {
     // The others are told what is the matter.
     let error = keyloom.ask(&get(TENANT)).await.unwrap_err();
     assert_eq!(error.code(), Code::Unavailable);
-    assert!(error.message().contains("leadership was not renewed"), "{error}");
+    assert!(
+        error.message().contains("leadership was not renewed"),
+        "{error}"
+    );
     stores[0].clear_faults();
     gate.release();
     tokio::time::sleep(TERM).await;

@@ -8,7 +8,7 @@
 //! | concern | here | in the code |
 //! |---|---|---|
 //! | the order itself | `ledger.rs` | `ledger/src/ledger.rs`, `recover.rs` (`tests/same_ledger.rs` holds them together) |
-//! | answers and their place | `ordering.rs` | `proxy/src/order/state.rs` |
+//! | answers and their place | `ordering.rs` | `proxy/src/order/merged.rs` |
 //! | own writes, terms, take-over | `terms.rs` | `proxy/src/order/keeper.rs`, `term.rs` |
 //! | crashes and starts | `recovery.rs` | `proxy/src/order/start.rs` |
 //! | lists, the hub, merged watches | `watching.rs` | `proxy/src/services/merged.rs`, `proxy/src/feeds`, `hub` |

@@ -1,4 +1,4 @@
-//! Calls to one store, and their place in the order: `proxy/src/order/state.rs`.
+//! Calls to one store, and their place in the order: `proxy/src/order/merged.rs`.
 //!
 //! ```text
 //!   admit ── send ──► (the store commits, or never) ── answer ──► settle: not yet | place ──► leaves

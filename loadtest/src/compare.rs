@@ -21,7 +21,7 @@ use crate::{
     workload::Workload,
 };
 pub(crate) use cluster::topology_of;
-use cluster::{Cluster, Programs};
+use cluster::{Cluster, ClusterPrograms};
 
 /// The names of the targets.
 const ETCD: &str = "etcd";
@@ -73,7 +73,7 @@ impl Compare {
             (None, Some(peers)) => peers.join("etcd"),
             (None, None) => anyhow::bail!("which etcd? Set KEYLOOM_ETCD34 or KEYLOOM_PEERS"),
         };
-        let programs = Programs {
+        let programs = ClusterPrograms {
             etcd,
             keyloom: self.keyloom.clone(),
             floor: floor_folder()?,
@@ -84,7 +84,7 @@ impl Compare {
         self.output.write(&text, &outcomes)
     }
 
-    async fn measure(&self, programs: &Programs, load: Load) -> Result<Vec<Outcome>> {
+    async fn measure(&self, programs: &ClusterPrograms, load: Load) -> Result<Vec<Outcome>> {
         let cluster = Cluster::start(programs, &self.only).await?;
         let plan = Plan {
             subjects: cluster.subjects(),

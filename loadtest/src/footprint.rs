@@ -70,7 +70,7 @@ const GRPC_PROXY: &str = "grpc-proxy";
 
 /// The stores that run, and where the proxies' logs go.
 #[derive(Debug)]
-struct Stores {
+struct RunningStores {
     servers: Vec<Server>,
     addresses: Vec<SocketAddr>,
     folder: TempDir,
@@ -79,7 +79,7 @@ struct Stores {
 /// How etcd counts its watchers.
 const WATCHERS: &str = "etcd_debugging_mvcc_watcher_total ";
 
-impl Stores {
+impl RunningStores {
     async fn start(program: &Path) -> Result<Self> {
         let folder = TempDir::with_prefix("keyloom-footprint-").context("a temporary folder")?;
         let mut stores = Self {
@@ -166,7 +166,7 @@ impl Footprint {
         };
         for _ in 0..self.rounds {
             for (name, rounds) in &mut outcome.targets {
-                let stores = Stores::start(&program).await?;
+                let stores = RunningStores::start(&program).await?;
                 let address = free_address()?;
                 let command = self.command(name, &program, &stores, address)?;
                 let log = stores.path(&format!("{name}.log"));
@@ -190,7 +190,7 @@ impl Footprint {
         &self,
         name: &str,
         etcd: &Path,
-        stores: &Stores,
+        stores: &RunningStores,
         address: SocketAddr,
     ) -> Result<Command> {
         let main = stores.main()?;
@@ -207,7 +207,7 @@ impl Footprint {
         Ok(command)
     }
 
-    async fn round(&self, server: &Server, stores: &Stores) -> Result<Figures> {
+    async fn round(&self, server: &Server, stores: &RunningStores) -> Result<Figures> {
         let subject = server.subject();
         let process = subject.processes.first().context("no process")?;
         let base = settled(process).await?;
@@ -250,7 +250,7 @@ impl Footprint {
         ]))
     }
 
-    async fn mtls(&self, stores: &Stores) -> Result<f64> {
+    async fn mtls(&self, stores: &RunningStores) -> Result<f64> {
         let (main, log) = (stores.main()?, stores.path("keyloom-mtls.log"));
         let each = mtls::connection_kib(&self.keyloom, main, &log, self.mtls_connections).await;
         each.context("connections with certificates")

@@ -30,7 +30,7 @@ use crate::{
     run::{self, Outcome, Plan},
     workload::Workload,
 };
-use database::{Database, Kind, Programs};
+use database::{Database, DatabasePrograms, Kind};
 
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -120,7 +120,7 @@ impl Sqlite {
     /// The targets, none of them started, in a folder that is removed with them.
     fn databases(&self) -> Result<Databases> {
         let folder = self.base()?;
-        let programs = Programs {
+        let programs = DatabasePrograms {
             keyloom: std::path::absolute(&self.keyloom)?,
             peers: std::path::absolute(&self.peers)?,
         };

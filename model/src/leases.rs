@@ -88,7 +88,7 @@ pub struct Leases {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Step {
+pub enum LeaseStep {
     Put,
     Revoke,
     /// The call goes on to its next step.
@@ -102,7 +102,7 @@ pub enum Step {
 
 impl Model for Leases {
     type State = Lease;
-    type Action = Step;
+    type Action = LeaseStep;
 
     fn init_states(&self) -> Vec<Lease> {
         vec![Lease {
@@ -122,43 +122,43 @@ impl Model for Leases {
         }]
     }
 
-    fn actions(&self, lease: &Lease, steps: &mut Vec<Step>) {
+    fn actions(&self, lease: &Lease, steps: &mut Vec<LeaseStep>) {
         steps.extend([
-            Step::Put,
-            Step::Revoke,
-            Step::Crash,
-            Step::ExpiresOnDefault,
-            Step::ExpiresOnOther,
+            LeaseStep::Put,
+            LeaseStep::Revoke,
+            LeaseStep::Crash,
+            LeaseStep::ExpiresOnDefault,
+            LeaseStep::ExpiresOnOther,
         ]);
         for op in 0..lease.ops.len() {
-            steps.extend([Step::Goes(op), Step::GiveUp(op)]);
+            steps.extend([LeaseStep::Goes(op), LeaseStep::GiveUp(op)]);
         }
-        steps.extend((0..lease.late.len()).map(Step::Lands));
+        steps.extend((0..lease.late.len()).map(LeaseStep::Lands));
     }
 
-    fn next_state(&self, lease: &Lease, step: Step) -> Option<Lease> {
+    fn next_state(&self, lease: &Lease, step: LeaseStep) -> Option<Lease> {
         let mut next = lease.clone();
         match step {
-            Step::Put => {
+            LeaseStep::Put => {
                 next.puts = next.puts.checked_sub(1)?;
                 next.ops.push(Op::Held { again: false });
             }
-            Step::Revoke => {
+            LeaseStep::Revoke => {
                 next.revokes = next.revokes.checked_sub(1)?;
                 next.ops.push(Op::Turns);
             }
-            Step::Goes(op) => self.goes(&mut next, op)?,
-            Step::GiveUp(op) => next.give_up(op)?,
-            Step::Lands(late) => next.lands(late),
-            Step::Crash => {
+            LeaseStep::Goes(op) => self.goes(&mut next, op)?,
+            LeaseStep::GiveUp(op) => next.give_up(op)?,
+            LeaseStep::Lands(late) => next.lands(late),
+            LeaseStep::Crash => {
                 next.crashes = next.crashes.checked_sub(1)?;
                 // What was sent may land.
                 let sent: Vec<Late> = next.ops.drain(..).filter_map(Op::sent).collect();
                 next.late.extend(sent);
                 next.held = Held::Unknown;
             }
-            Step::ExpiresOnDefault => next.expires(true)?,
-            Step::ExpiresOnOther => next.expires(false)?,
+            LeaseStep::ExpiresOnDefault => next.expires(true)?,
+            LeaseStep::ExpiresOnOther => next.expires(false)?,
         }
         next.ops.sort_unstable();
         next.late.sort_unstable();

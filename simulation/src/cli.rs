@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::{
     drive,
-    fleet::{Fleet, Said, Sums, head_of},
+    fleet::{Fleet, SeedReport, Sums, head_of},
     plan::Plan,
     trace,
 };
@@ -156,7 +156,7 @@ async fn run_many(many: Many) -> Result<ExitCode> {
         None => many.from..many.from.saturating_add(many.seeds),
     };
     let mut sums = Sums::default();
-    let look = |said: Said| {
+    let look = |said: SeedReport| {
         sums.add(&said);
         if !said.ok {
             println!(
@@ -192,7 +192,7 @@ async fn plant_each(seeds: u64, names: Vec<String>) -> Result<ExitCode> {
             until: None,
         };
         let (mut tried, mut found) = (0, None);
-        let look = |said: Said| {
+        let look = |said: SeedReport| {
             tried += 1;
             if let Some(checker) = said.checker()
                 && found.is_none()

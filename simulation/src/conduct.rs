@@ -31,10 +31,10 @@ const VERY_LATE: Duration = Duration::from_secs(60);
 
 /// What the conductor and the driver tell each other.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Signals(Arc<Mutex<State>>);
+pub(crate) struct Signals(Arc<Mutex<SignalState>>);
 
 #[derive(Debug, Default)]
-struct State {
+struct SignalState {
     /// An instance ended without its good order, and another one has not been met since.
     lost: bool,
     /// Nobody calls any more; another instance may begin.

@@ -11,13 +11,13 @@ const PATIENCE: Duration = Duration::from_secs(300);
 
 /// What a process said of its seed.
 #[derive(Debug)]
-pub(crate) struct Said {
+pub(crate) struct SeedReport {
     pub(crate) seed: u64,
     pub(crate) ok: bool,
     pub(crate) text: String,
 }
 
-impl Said {
+impl SeedReport {
     /// The name of the first checker that found something.
     pub(crate) fn checker(&self) -> Option<&str> {
         if self.ok {
@@ -51,7 +51,7 @@ impl Fleet {
     pub(crate) async fn run(
         &self,
         seeds: impl IntoIterator<Item = u64>,
-        mut look: impl FnMut(Said) -> bool,
+        mut look: impl FnMut(SeedReport) -> bool,
     ) -> Result<()> {
         let mut seeds = seeds.into_iter();
         let mut running = JoinSet::new();
@@ -77,7 +77,7 @@ impl Fleet {
     }
 }
 
-async fn one(seed: u64, planted: Option<String>, place: Arc<TempDir>) -> Result<Said> {
+async fn one(seed: u64, planted: Option<String>, place: Arc<TempDir>) -> Result<SeedReport> {
     let program = std::env::current_exe().context("this program's file")?;
     let mut command = Command::new(program);
     command.arg("one").arg(seed.to_string());
@@ -88,7 +88,7 @@ async fn one(seed: u64, planted: Option<String>, place: Arc<TempDir>) -> Result<
     command.stdin(Stdio::null()).stderr(Stdio::piped());
     command.kill_on_drop(true);
     let Ok(output) = tokio::time::timeout(PATIENCE, command.output()).await else {
-        return Ok(Said {
+        return Ok(SeedReport {
             seed,
             ok: false,
             text: format!("seed {seed}\nhangs: no end after {PATIENCE:?}"),
@@ -100,7 +100,7 @@ async fn one(seed: u64, planted: Option<String>, place: Arc<TempDir>) -> Result<
         let error = String::from_utf8_lossy(&output.stderr);
         text = format!("seed {seed}\nprogram: {} {error}", output.status);
     }
-    Ok(Said {
+    Ok(SeedReport {
         seed,
         ok: output.status.success(),
         text,
@@ -118,7 +118,7 @@ pub(crate) struct Sums {
 const WORDS: [&str; 5] = ["simulated", "operations", "answered", "events", "too-hard"];
 
 impl Sums {
-    pub(crate) fn add(&mut self, said: &Said) {
+    pub(crate) fn add(&mut self, said: &SeedReport) {
         self.seeds += 1;
         if !said.ok {
             self.broken.push(said.seed);

@@ -15,11 +15,11 @@ use crate::{net::Net, trace};
 #[derive(Clone, Debug)]
 pub(crate) struct Instance {
     pub(crate) stop: CancellationToken,
-    said: Arc<Mutex<Said>>,
+    said: Arc<Mutex<InstanceState>>,
 }
 
 #[derive(Debug, Default)]
-struct Said {
+struct InstanceState {
     ready: bool,
     ended: Option<String>,
 }

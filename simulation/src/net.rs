@@ -47,7 +47,7 @@ pub(crate) struct Latency {
 /// The network. Clones are the same.
 #[derive(Clone)]
 pub(crate) struct Net {
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<NetState>>,
 }
 
 impl fmt::Debug for Net {
@@ -56,7 +56,7 @@ impl fmt::Debug for Net {
     }
 }
 
-pub(crate) struct State {
+pub(crate) struct NetState {
     now: Duration,
     chance: Chance,
     latency: Latency,
@@ -82,7 +82,7 @@ pub(crate) struct Link {
 
 impl Net {
     pub(crate) fn new(seed: u64, latency: Latency) -> Self {
-        let state = State {
+        let state = NetState {
             now: Duration::ZERO,
             chance: Chance::new(seed),
             latency,
@@ -239,7 +239,7 @@ impl Net {
     }
 }
 
-impl State {
+impl NetState {
     fn latency(&mut self, from: &str, to: &str) -> Duration {
         let Latency { least, most } = self.latency;
         // Most are near the least; a few take long.

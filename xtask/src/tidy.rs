@@ -1,9 +1,15 @@
 //! The house rules that no compiler checks: `cargo xtask tidy`.
 //!
-//! The rules about one file are in `tidy/file.rs`, those about which room may use which in
-//! `tidy/rooms.rs`, that pages name tests that exist in `tidy/promises.rs`, that ordering rules which are
-//! cited exist in `tidy/rules.rs`. Each is a pure function from text to faults, and its tests plant
-//! each fault once.
+//! | rule | file |
+//! |---|---|
+//! | what one file keeps or breaks by itself | `tidy/file.rs` |
+//! | which room may use which | `tidy/rooms.rs` |
+//! | the proxy's modules stand on each other | `tidy/modules.rs` |
+//! | the name of a type means one thing | `tidy/names.rs` |
+//! | a page names tests that exist | `tidy/promises.rs` |
+//! | an ordering rule that is cited exists | `tidy/rules.rs` |
+//!
+//! Each is a pure function from text to faults, and its tests plant each fault once.
 
 use std::{fmt, fs, path::Path, process::Command};
 
@@ -13,6 +19,8 @@ use crate::process::output;
 
 mod blank;
 mod file;
+mod modules;
+mod names;
 mod promises;
 mod rooms;
 mod rules;
@@ -38,15 +46,19 @@ impl fmt::Display for Fault {
 pub(crate) fn check(root: &Path) -> Result<()> {
     let mut faults = rooms::check(root)?;
     let mut tests = promises::Tests::default();
+    let mut types = names::Types::default();
     let mut texts = Vec::new();
     for path in listed(root)? {
         // A tracked file may have been removed and not yet committed so; a binary one is not ours.
         if let Ok(text) = fs::read_to_string(root.join(&path)) {
             faults.extend(file::check(&path, &text));
             tests.read(&path, &text);
+            types.read(&path, &text);
             texts.push((path, text));
         }
     }
+    faults.extend(types.check());
+    faults.extend(modules::check(&texts));
     let page = fs::read_to_string(root.join(rules::PAGE)).context("reading the ordering rules")?;
     let (rules, miscounted) = rules::read(&page);
     faults.extend(miscounted);

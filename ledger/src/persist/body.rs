@@ -19,17 +19,17 @@ const PLANES: u64 = 2;
 /// A part of both sequences.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Tail {
-    pub(crate) order: Piece,
-    pub(crate) own: Piece,
+    pub(crate) order: TailPart,
+    pub(crate) own: TailPart,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Piece {
+pub(crate) struct TailPart {
     pub(crate) start: i64,
     pub(crate) runs: Vec<Run>,
 }
 
-impl Piece {
+impl TailPart {
     /// From `start` to the end of the sequence.
     pub(crate) fn of(sequence: &Sequence, start: i64) -> Self {
         Self {
@@ -159,11 +159,11 @@ pub(crate) fn decode_tail(number: u64, record: &[u8]) -> Result<Tail, Damage> {
     if body.number()? != number {
         return Err(Damage::Content);
     }
-    let order = Piece {
+    let order = TailPart {
         start: body.position()?,
         runs: read_runs(&mut body)?,
     };
-    let own = Piece {
+    let own = TailPart {
         start: body.position()?,
         runs: read_runs(&mut body)?,
     };

@@ -2,7 +2,7 @@
 //!
 //! Invariant: a [`Flush`] fits into one etcd transaction (under 100 operations and 1 MiB). What does not fit is written ahead by flushes that leave the persisted state as it was.
 
-use super::body::{Piece, Tail, encode_chunk, encode_tail};
+use super::body::{Tail, TailPart, encode_chunk, encode_tail};
 use super::head::{Head, Store, encode};
 use super::record::Kind;
 use crate::sequence::{Chunk, Sequence};
@@ -189,8 +189,8 @@ impl Ledger {
 
     fn tail_from(&self, order: i64, own: i64) -> Tail {
         Tail {
-            order: Piece::of(&self.order, order),
-            own: Piece::of(&self.own, own),
+            order: TailPart::of(&self.order, order),
+            own: TailPart::of(&self.own, own),
         }
     }
 

@@ -5,7 +5,7 @@
 //!
 //! Invariant: a ledger comes out only if the records are complete and agree with the head record.
 
-use super::body::{Piece, decode_chunk, decode_tail};
+use super::body::{TailPart, decode_chunk, decode_tail};
 use super::flush::{HEAD, Mark, chunk_key, hidden_key, tail_key};
 use super::head::{Head, decode};
 use super::record::{Damage, FORMAT, Kind};
@@ -246,7 +246,7 @@ fn add_chunk(
     Ok(())
 }
 
-fn append(sequence: &mut Sequence, piece: &Piece) -> bool {
+fn append(sequence: &mut Sequence, piece: &TailPart) -> bool {
     piece.start == sequence.len()
         && piece.runs.iter().all(|run| {
             let fits = run.len <= LIMIT - sequence.len();

@@ -14,7 +14,7 @@ use crate::{
 
 /// Where the programs are.
 #[derive(Debug)]
-pub(super) struct Programs {
+pub(super) struct ClusterPrograms {
     pub(super) etcd: PathBuf,
     pub(super) keyloom: PathBuf,
     pub(super) floor: PathBuf,
@@ -31,7 +31,7 @@ pub(super) struct Cluster {
 
 impl Cluster {
     /// Starts the targets, or those of them that are named.
-    pub(super) async fn start(programs: &Programs, only: &[String]) -> Result<Self> {
+    pub(super) async fn start(programs: &ClusterPrograms, only: &[String]) -> Result<Self> {
         let folder = TempDir::with_prefix("keyloom-compare-").context("a temporary folder")?;
         let mut cluster = Self {
             servers: Vec::new(),
@@ -72,7 +72,7 @@ impl Cluster {
         self.folder.path().join(name)
     }
 
-    async fn store(&mut self, programs: &Programs, name: &str) -> Result<SocketAddr> {
+    async fn store(&mut self, programs: &ClusterPrograms, name: &str) -> Result<SocketAddr> {
         let address = free_address()?;
         let command = etcd(&programs.etcd, name, &self.path(name), address)?;
         let log = self.path(&format!("{name}.log"));
@@ -92,7 +92,11 @@ impl Cluster {
 }
 
 /// A proxy in front of one store, and where it listens.
-fn single(programs: &Programs, name: &str, store: SocketAddr) -> Result<(Command, SocketAddr)> {
+fn single(
+    programs: &ClusterPrograms,
+    name: &str,
+    store: SocketAddr,
+) -> Result<(Command, SocketAddr)> {
     let address = free_address()?;
     let floor = |program: &str| {
         let mut command = Command::new(programs.floor.join(program));
@@ -112,7 +116,7 @@ fn single(programs: &Programs, name: &str, store: SocketAddr) -> Result<(Command
     Ok((command, address))
 }
 
-fn keyloom(programs: &Programs, address: SocketAddr) -> Command {
+fn keyloom(programs: &ClusterPrograms, address: SocketAddr) -> Command {
     let mut command = Command::new(&programs.keyloom);
     command.args(["serve", "--listen", &format!("http://{address}")]);
     command.args(["--admin-listen", "127.0.0.1:0"]);

@@ -17,7 +17,7 @@ use crate::{
 
 /// Where the programs are.
 #[derive(Clone, Debug)]
-pub(super) struct Programs {
+pub(super) struct DatabasePrograms {
     pub(super) keyloom: PathBuf,
     pub(super) peers: PathBuf,
 }
@@ -58,14 +58,14 @@ impl Kind {
 #[derive(Debug)]
 pub(super) struct Database {
     pub(super) kind: Kind,
-    programs: Programs,
+    programs: DatabasePrograms,
     folder: PathBuf,
     address: SocketAddr,
     server: Option<Server>,
 }
 
 impl Database {
-    pub(super) fn new(kind: Kind, programs: &Programs, base: &Path) -> Result<Self> {
+    pub(super) fn new(kind: Kind, programs: &DatabasePrograms, base: &Path) -> Result<Self> {
         let folder = base.join(kind.name());
         fs::create_dir(&folder).with_context(|| format!("making {}", folder.display()))?;
         Ok(Self {
@@ -188,7 +188,7 @@ mod tests {
 
     #[test]
     fn kine_waits_for_the_disk_where_it_is_told_to() {
-        let programs = Programs {
+        let programs = DatabasePrograms {
             keyloom: "keyloom".into(),
             peers: "peers".into(),
         };

@@ -41,7 +41,7 @@ const PROGRESS: Duration = Duration::from_millis(100);
 
 /// What the tasks of a round share.
 #[derive(Debug)]
-struct Shared {
+struct ClusterRound {
     clock: Clock,
     patience: Duration,
     /// The highest revision of a write that was acknowledged.
@@ -69,7 +69,7 @@ pub(crate) async fn cluster_round(
     for resource in [Resource::Singles, Resource::Events] {
         streams.push(open(first, resource, start).await?);
     }
-    let shared = Arc::new(Shared {
+    let shared = Arc::new(ClusterRound {
         clock: Clock::new(Instant::now(), load.warmup, load.duration),
         patience: load.patience,
         newest: AtomicI64::new(0),
@@ -126,7 +126,7 @@ pub(crate) async fn cluster_round(
 async fn work(
     mut client: Client,
     pace: Arc<Pace>,
-    shared: Arc<Shared>,
+    shared: Arc<ClusterRound>,
     done: Arc<AtomicU64>,
 ) -> Result<Tally> {
     let mut tally = Tally::default();
@@ -156,7 +156,7 @@ struct Waits {
     revision: i64,
 }
 
-async fn follow(mut stream: Streams, shared: Arc<Shared>) -> Result<Tally> {
+async fn follow(mut stream: Streams, shared: Arc<ClusterRound>) -> Result<Tally> {
     let mut tally = Tally::default();
     let mut ticks = interval(PROGRESS);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -182,7 +182,7 @@ async fn follow(mut stream: Streams, shared: Arc<Shared>) -> Result<Tally> {
 }
 
 /// Up to which revision the watch has everything now.
-fn look_at(answer: &WatchResponse, last: &mut i64, shared: &Shared) -> Result<i64> {
+fn look_at(answer: &WatchResponse, last: &mut i64, shared: &ClusterRound) -> Result<i64> {
     shared.deliveries.take(answer, last)?;
     if !answer.events.is_empty() {
         return Ok(*last);
@@ -199,7 +199,12 @@ fn look_at(answer: &WatchResponse, last: &mut i64, shared: &Shared) -> Result<i6
 }
 
 /// What still waits after the watch has come to a revision.
-fn arrived(waits: Option<Waits>, at: i64, shared: &Shared, tally: &mut Tally) -> Option<Waits> {
+fn arrived(
+    waits: Option<Waits>,
+    at: i64,
+    shared: &ClusterRound,
+    tally: &mut Tally,
+) -> Option<Waits> {
     let read = waits.filter(|read| at >= read.revision);
     if let Some(read) = read
         && shared.clock.measures(read.since)
@@ -218,8 +223,8 @@ mod tests {
 
     use super::*;
 
-    fn shared() -> Shared {
-        Shared {
+    fn shared() -> ClusterRound {
+        ClusterRound {
             clock: Clock::new(Instant::now(), Duration::ZERO, Duration::from_secs(60)),
             patience: Duration::ZERO,
             newest: AtomicI64::new(0),

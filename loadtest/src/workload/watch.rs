@@ -28,7 +28,7 @@ use crate::{
 
 /// What the tasks of a round share.
 #[derive(Debug)]
-struct Shared {
+struct WatchRound {
     clock: Clock,
     deliveries: Deliveries,
 }
@@ -53,7 +53,7 @@ pub(crate) async fn watch_round(
     for (_, connection) in (0..load.watchers).zip(connections.iter().cycle()) {
         streams.push(open(connection, Resource::Watched, start).await?);
     }
-    let shared = Arc::new(Shared {
+    let shared = Arc::new(WatchRound {
         clock: Clock::new(Instant::now(), load.warmup, load.duration),
         deliveries: Deliveries::default(),
     });
@@ -80,7 +80,7 @@ pub(crate) async fn watch_round(
 
 /// Waits until every watcher has every event, and puts the figures together.
 async fn complete(
-    shared: &Shared,
+    shared: &WatchRound,
     mut watchers: JoinSet<Result<Tally>>,
     load: &Load,
     mut figures: Figures,
@@ -133,7 +133,7 @@ async fn writer(
     value_size: usize,
     connection: Connection,
     pace: Arc<Pace>,
-    shared: Arc<Shared>,
+    shared: Arc<WatchRound>,
 ) -> Result<Tally> {
     let mut tally = Tally::default();
     let mut turn: usize = 0;
@@ -158,7 +158,7 @@ async fn writer(
     Ok(tally)
 }
 
-async fn watcher(mut stream: Streams, shared: Arc<Shared>) -> Result<Tally> {
+async fn watcher(mut stream: Streams, shared: Arc<WatchRound>) -> Result<Tally> {
     let mut tally = Tally::default();
     let mut last = 0;
     loop {

@@ -34,7 +34,7 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// What the tasks of a round share.
 #[derive(Debug)]
-struct Shared {
+struct DelayRound {
     clock: Clock,
     deliveries: Deliveries,
 }
@@ -57,7 +57,7 @@ pub(crate) async fn delay_round(
     for (_, connection) in (0..=load.watchers).zip(connections.iter().cycle()) {
         streams.push(open(connection, Resource::Watched, start).await?);
     }
-    let shared = Arc::new(Shared {
+    let shared = Arc::new(DelayRound {
         clock: Clock::new(Instant::now(), load.warmup, load.duration),
         deliveries: Deliveries::default(),
     });
@@ -121,7 +121,7 @@ async fn writer(
     load: Load,
     connection: Connection,
     pace: Arc<Pace>,
-    shared: Arc<Shared>,
+    shared: Arc<DelayRound>,
 ) -> Result<(Times, Vec<Duration>)> {
     let (mut times, mut took) = (Vec::new(), Vec::new());
     let space = load.shape.keyspace;
@@ -144,7 +144,7 @@ async fn writer(
 }
 
 /// When each revision came.
-async fn watcher(mut stream: Streams, shared: Arc<Shared>) -> Result<Times> {
+async fn watcher(mut stream: Streams, shared: Arc<DelayRound>) -> Result<Times> {
     let mut times = Vec::new();
     let mut last = 0;
     loop {
@@ -161,7 +161,7 @@ async fn watcher(mut stream: Streams, shared: Arc<Shared>) -> Result<Times> {
 }
 
 /// How long each progress request took.
-async fn asker(mut stream: Streams, shared: Arc<Shared>) -> Result<Vec<Duration>> {
+async fn asker(mut stream: Streams, shared: Arc<DelayRound>) -> Result<Vec<Duration>> {
     let mut all = Vec::new();
     while Instant::now() < shared.clock.end {
         let begun = Instant::now();

@@ -36,12 +36,12 @@ const NO_ID: i64 = -1;
 /// The watchers of one stream.
 #[derive(Debug, Default)]
 pub struct WatchStream {
-    watchers: BTreeMap<i64, Watcher>,
+    watchers: BTreeMap<i64, ModelWatcher>,
     next_id: i64,
 }
 
 #[derive(Debug)]
-struct Watcher {
+struct ModelWatcher {
     range: KeyRange,
     start: i64,
     /// The lowest revision that was not looked at for this watcher.
@@ -89,7 +89,7 @@ impl WatchStream {
             Err(reason) => return vec![created(NO_ID, reason)],
             Ok(id) => id,
         };
-        self.watchers.insert(id, Watcher::new(etcd, &create));
+        self.watchers.insert(id, ModelWatcher::new(etcd, &create));
         let mut responses = vec![created(id, "")];
         responses.extend(self.deliver(etcd));
         responses
@@ -144,7 +144,7 @@ impl WatchStream {
     /// What etcd sends each time its interval for progress has passed: a response to each watcher
     /// that asked for it and was sent nothing since the last time.
     pub fn progress_due(&mut self, etcd: &Etcd) -> Vec<WatchResponse> {
-        let due = |watcher: &mut Watcher| {
+        let due = |watcher: &mut ModelWatcher| {
             let quiet = std::mem::replace(&mut watcher.quiet, true);
             watcher.progress && quiet && watcher.is_current(etcd)
         };
@@ -186,7 +186,7 @@ impl WatchStream {
     }
 }
 
-impl Watcher {
+impl ModelWatcher {
     fn new(etcd: &Etcd, create: &WatchCreateRequest) -> Self {
         let start = create.start_revision;
         let synced = start == 0 || start > etcd.revision();

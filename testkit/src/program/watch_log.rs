@@ -41,14 +41,14 @@ struct Created {
 /// All watches of one id, one after the other.
 #[derive(Clone, Debug, Default)]
 struct Watch {
-    told: Vec<Told>,
+    told: Vec<WatchMessage>,
     open: bool,
     /// Every event to come is above.
     above: i64,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-enum Told {
+enum WatchMessage {
     Created,
     Event(Box<Event>),
     Canceled {
@@ -74,7 +74,7 @@ impl WatchLog {
             watch.open
                 || matches!(
                     watch.told.last(),
-                    Some(Told::Canceled { compact_revision, .. }) if *compact_revision > 0
+                    Some(WatchMessage::Canceled { compact_revision, .. }) if *compact_revision > 0
                 )
         });
         taken.map(|(id, _)| *id).collect()
@@ -105,7 +105,8 @@ impl WatchLog {
     #[must_use]
     pub fn events(&self) -> usize {
         let told = self.watches.values().flat_map(|watch| &watch.told);
-        told.filter(|told| matches!(told, Told::Event(_))).count()
+        told.filter(|told| matches!(told, WatchMessage::Event(_)))
+            .count()
     }
 
     /// The revisions of progress that spoke for all watches.
@@ -160,7 +161,7 @@ impl WatchLog {
         }
         if response.canceled {
             watch.open = false;
-            watch.told.push(Told::Canceled {
+            watch.told.push(WatchMessage::Canceled {
                 reason: response.cancel_reason.clone(),
                 compact_revision: response.compact_revision,
             });
@@ -186,7 +187,7 @@ impl WatchLog {
                 return Err(format!("watch {id} is created twice"));
             }
             watch.open = true;
-            watch.told.push(Told::Created);
+            watch.told.push(WatchMessage::Created);
             watch.above = match self.headers {
                 Headers::Any => 0,
                 Headers::NeverAhead => revision,
@@ -213,7 +214,9 @@ impl WatchLog {
                 ));
             }
             last = kv.mod_revision;
-            watch.told.push(Told::Event(Box::new(event.clone())));
+            watch
+                .told
+                .push(WatchMessage::Event(Box::new(event.clone())));
         }
         if revision < last {
             return Err(format!("watch {id}: header {revision} is below {last}"));
@@ -241,15 +244,15 @@ impl WatchLog {
         for id in self.watches.keys().chain(got.watches.keys()) {
             let told = |log: &Self| log.watches.get(id).unwrap_or(&none).told.clone();
             let (expected, got) = (told(self), told(got));
-            let same = |a: &Told, b: &Told| is_same(a, b, compacted);
+            let same = |a: &WatchMessage, b: &WatchMessage| is_same(a, b, compacted);
             agree(&format!("watch {id}"), (&expected, &got), complete, same)?;
         }
         Ok(())
     }
 }
 
-fn is_same(expected: &Told, got: &Told, compacted: i64) -> bool {
-    if let (Told::Event(expected), Told::Event(got)) = (expected, got)
+fn is_same(expected: &WatchMessage, got: &WatchMessage, compacted: i64) -> bool {
+    if let (WatchMessage::Event(expected), WatchMessage::Event(got)) = (expected, got)
         && expected.prev_kv.is_none()
         && let (Some(kv), Some(previous)) = (&got.kv, &got.prev_kv)
         && kv.mod_revision <= compacted

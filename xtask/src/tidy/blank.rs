@@ -32,6 +32,33 @@ pub(super) fn blank(source: &str) -> String {
     blanked
 }
 
+/// Blanked code without its items that only tests have: whatever follows `#[cfg(test)]`.
+pub(super) fn without_tests(code: &str) -> String {
+    let mut kept = String::with_capacity(code.len());
+    let mut lines = code.lines();
+    while let Some(line) = lines.next() {
+        let margin = line.len() - line.trim_start().len();
+        if line.trim_start().starts_with("#[cfg(test)]") {
+            skip_item(&mut lines, margin);
+        } else {
+            kept.push_str(line);
+            kept.push('\n');
+        }
+    }
+    kept
+}
+
+/// Goes behind an item that begins after its attributes at this margin.
+fn skip_item<'a>(lines: &mut impl Iterator<Item = &'a str>, margin: usize) {
+    let head = lines.find(|line| !line.trim_start().starts_with("#["));
+    if head.is_some_and(|head| !head.ends_with(['}', ';'])) {
+        let closes = |line: &&str| {
+            line.len() - line.trim_start().len() == margin && line.trim_start().starts_with('}')
+        };
+        lines.find(closes);
+    }
+}
+
 /// How many bytes to take at once, and where that leads.
 fn step(place: Place, rest: &str, before: Option<char>) -> (usize, Place) {
     let first = rest.chars().next().map_or(1, char::len_utf8);
@@ -101,7 +128,7 @@ fn ends_raw(rest: &str, hashes: usize) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::blank;
+    use super::{blank, without_tests};
 
     #[track_caller]
     fn check(source: &str, expected: &str) {
@@ -115,6 +142,19 @@ mod tests {
             "let x = b as u8;\nlet r = a / b;",
         );
         check("fn f<'a>(s: &'a str) {}", "fn f<'a>(s: &'a str) {}");
+    }
+
+    #[test]
+    fn what_only_tests_have_goes() {
+        for tests in [
+            "#[cfg(test)]\nmod tests;\n",
+            "#[cfg(test)]\nuse a::{\n    b,\n};\n",
+            "#[cfg(test)]\n#[path = x]\nmod tests {\n    fn f() {\n    }\n}\n",
+            "    #[cfg(test)]\n    fn f() {\n        if x {\n        }\n    }\n",
+        ] {
+            let code = format!("a\n{tests}b\n");
+            assert_eq!(without_tests(&code), "a\nb\n");
+        }
     }
 
     #[test]

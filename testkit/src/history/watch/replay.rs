@@ -173,10 +173,10 @@ impl Replay {
 }
 
 /// By revision, key and kind: where one revision puts and deletes a key, the put comes first.
-type Told<'a> = BTreeMap<i64, BTreeMap<(&'a Bytes, i32), &'a Event>>;
+type EventsByRevision<'a> = BTreeMap<i64, BTreeMap<(&'a Bytes, i32), &'a Event>>;
 
-fn union(watchers: &[Watcher], from: i64) -> Result<Told<'_>, Broken> {
-    let mut told = Told::new();
+fn union(watchers: &[Watcher], from: i64) -> Result<EventsByRevision<'_>, Broken> {
+    let mut told = EventsByRevision::new();
     for watcher in watchers {
         let events = watcher.events().map(|(_, event)| event);
         for event in events.filter(|event| revision_of(event) > from) {

@@ -79,6 +79,7 @@ pub async fn serve(
         &environment,
         &mut registry,
         options.restored.clone(),
+        options.watch.progress_interval,
     ));
     let opened = stores.open_all(&topology).await?;
     let status = Status::default();

@@ -26,6 +26,8 @@ pub(crate) type Declared = BTreeMap<String, Restored>;
 pub(crate) struct Stores {
     environment: Environment,
     declared: Declared,
+    /// Of the watches on SQL stores. An etcd has its own.
+    progress_interval: Duration,
     metrics: Metrics,
     file_metrics: keyloom_sqlstore::Metrics,
     entries: Mutex<Vec<Entry>>,
@@ -52,10 +54,12 @@ impl Stores {
         environment: &Environment,
         registry: &mut Registry,
         declared: Declared,
+        progress_interval: Duration,
     ) -> Self {
         Self {
             environment: environment.clone(),
             declared,
+            progress_interval,
             metrics: Metrics::register(registry),
             file_metrics: keyloom_sqlstore::Metrics::register(registry),
             entries: Mutex::default(),
@@ -122,6 +126,7 @@ impl Stores {
                 let mut options = SqliteOptions::new(&spec.name, &endpoint.path)
                     .with_arguments(&endpoint.arguments)?;
                 options.restored = self.declared.get(&spec.name).copied();
+                options.store.progress_interval = self.progress_interval;
                 let clock = Arc::new(SystemClock);
                 let store = SqliteStore::open(options, clock, &self.file_metrics).await?;
                 Ok(Kind::File(store))
@@ -327,4 +332,64 @@ fn tls_of(spec: &TlsSpec) -> Result<TlsConfig> {
         skip_verify: spec.skip_verify,
     };
     Ok(TlsConfig::from_pem(&pem)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use futures_util::{StreamExt as _, stream};
+    use keyloom_etcd_api::{
+        Rpc,
+        etcdserverpb::{
+            WatchCreateRequest, WatchRequest, WatchResponse, watch_request::RequestUnion,
+        },
+    };
+    use keyloom_environment::{OsRandom, TokioDial};
+    use keyloom_topology::{NoSource, ParseOptions, parse};
+    use prost::Message as _;
+
+    use super::*;
+    use crate::TokioListen;
+
+    #[tokio::test]
+    async fn an_embedded_store_tells_progress_at_the_interval_of_the_flag() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.db");
+        let text = format!("default: {{endpoint: 'sqlite://{}'}}", path.display());
+        let options = ParseOptions {
+            default_endpoint: None,
+            source: &NoSource,
+        };
+        let topology = parse(&text, &options).unwrap().topology;
+        let environment = Environment {
+            dial: Arc::new(TokioDial),
+            listen: Arc::new(TokioListen),
+            random: Arc::new(OsRandom),
+            changes: crate::FileChanges::Told,
+        };
+        let stores = Stores::new(
+            &environment,
+            &mut Registry::default(),
+            Declared::new(),
+            Duration::from_millis(20),
+        );
+        let opened = stores.open_all(&topology).await.unwrap();
+        let create = WatchRequest {
+            request_union: Some(RequestUnion::CreateRequest(WatchCreateRequest {
+                key: Bytes::from_static(b"a"),
+                progress_notify: true,
+                ..WatchCreateRequest::default()
+            })),
+        };
+        let requests = stream::iter([create.encode_to_vec().into()]).chain(stream::pending());
+        let answers = opened.first().unwrap().stream(Rpc::Watch, requests.boxed());
+        let mut answers = answers.await.unwrap();
+        let created = answers.next().await.unwrap().unwrap();
+        assert!(WatchResponse::decode(created).unwrap().created);
+        let progress = tokio::time::timeout(Duration::from_secs(20), answers.next());
+        let progress = progress.await.unwrap().unwrap().unwrap();
+        let progress = WatchResponse::decode(progress).unwrap();
+        assert!(!progress.created && progress.events.is_empty());
+        assert_eq!(progress.header.unwrap().revision, 1);
+    }
 }

@@ -49,6 +49,19 @@ pub(super) struct Events {
     bytes: usize,
 }
 
+/// An event as one watch is sent it.
+struct Shown<'e> {
+    encoded: &'e EncodedEvent,
+    /// Whether with what it replaced.
+    previous: bool,
+}
+
+impl Shown<'_> {
+    fn len(&self) -> usize {
+        self.encoded.field_len(self.previous)
+    }
+}
+
 impl Message {
     pub(super) fn bytes(&self) -> usize {
         match self {
@@ -103,9 +116,13 @@ impl Events {
 
     fn encode(&self, header: HeaderOf<'_>, places: &dyn Places) -> Result<Vec<Bytes>, EncodeError> {
         let mut events = Vec::new();
+        let compacted = places.compacted();
         for entry in &self.entries {
+            // As in etcd, which looks it up one revision before.
+            let previous = self.options.previous && entry.unified() > compacted;
             for event in entry.events().filter(|event| self.options.wants(event)) {
-                events.push(event.encoded(entry.group.slot, places)?);
+                let encoded = event.encoded(entry.group.slot, places)?;
+                events.push(Shown { encoded, previous });
             }
         }
         let header = pb_header(header(self.last.get()));
@@ -121,7 +138,7 @@ impl Events {
     }
 
     /// One part, or as many as a client that asked for fragments must get.
-    fn parts<'e>(&self, events: &'e [&'e EncodedEvent]) -> Vec<&'e [&'e EncodedEvent]> {
+    fn parts<'e>(&self, events: &'e [Shown<'e>]) -> Vec<&'e [Shown<'e>]> {
         if planted(Bug::RevisionSplit) && events.len() > 1 {
             let (part, behind) = events.split_at(events.len() - 1);
             return vec![part, behind];
@@ -134,7 +151,7 @@ impl Events {
         while !rest.is_empty() {
             let mut bytes = CONTROL;
             let fits = rest.iter().take_while(|event| {
-                bytes += event.field_len(self.options.previous);
+                bytes += event.len();
                 bytes < FRAGMENT
             });
             let (part, behind) = rest.split_at(fits.count().max(1));
@@ -144,20 +161,19 @@ impl Events {
         parts
     }
 
-    fn response(&self, header: ResponseHeader, events: &[&EncodedEvent], fragment: bool) -> Bytes {
-        let previous = self.options.previous;
+    fn response(&self, header: ResponseHeader, events: &[Shown<'_>], fragment: bool) -> Bytes {
         let head = WatchResponse {
             header: Some(header),
             watch_id: self.watch_id,
             fragment,
             ..WatchResponse::default()
         };
-        let size: usize = events.iter().map(|event| event.field_len(previous)).sum();
+        let size: usize = events.iter().map(Shown::len).sum();
         let mut out = Vec::with_capacity(head.encoded_len() + size);
         // The buffer is large enough, so there is nothing to go wrong.
         head.encode(&mut out).ok();
         for event in events {
-            event.put(previous, &mut out);
+            event.encoded.put(event.previous, &mut out);
         }
         out.into()
     }

@@ -52,8 +52,8 @@ pub(super) struct Serve {
     /// The former name of --leadership-duration
     #[arg(long, env = "KEYLOOM_TERM", hide = true, value_parser = humantime::parse_duration)]
     term: Option<Duration>,
-    /// Between two looks at whether a watch is to be told of its progress, over several stores
-    /// [etcd: --watch-progress-notify-interval]
+    /// How often a watch that asked for it is told of its progress, over several stores and by
+    /// embedded stores; a single etcd has its own interval [etcd: --watch-progress-notify-interval]
     #[arg(
         long,
         env = "KEYLOOM_WATCH_PROGRESS_NOTIFY_INTERVAL",

@@ -112,6 +112,27 @@ async fn a_watch_begins_at_the_compaction_though_an_own_write_follows() {
     gets(&mut stream, &[(DEFAULT, last)]).await;
 }
 
+/// As in etcd, where Kubernetes' own tests (`TestWatchFromZero`) expect it: what an event replaced is
+/// looked up one revision before it, and not below what is kept.
+#[tokio::test(start_paused = true)]
+async fn an_event_at_the_compaction_has_no_previous_value() {
+    let (keyloom, _stores) = three().await;
+    let at = keyloom.put(DEFAULT, "2").await.unwrap();
+    let above = keyloom.put(DEFAULT, "3").await.unwrap();
+    compact(&keyloom, at).await;
+    let mut stream = keyloom.open_watch().await;
+    stream.create(everything(at));
+    created(&mut stream).await;
+    let mut previous = Vec::new();
+    while previous.len() < 2 {
+        for event in stream.next().await.events {
+            let before = event.prev_kv.map(|kv| kv.mod_revision);
+            previous.push((event.kv.unwrap().mod_revision, before));
+        }
+    }
+    assert_eq!(previous, [(at, None), (above, Some(at))]);
+}
+
 fn compact_behind(store: &ModelStore) {
     store.with(|etcd| {
         let request = CompactionRequest {

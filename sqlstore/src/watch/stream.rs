@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
-use futures_util::{FutureExt as _, StreamExt as _};
+use futures_util::{FutureExt as _, StreamExt as _, stream};
 use keyloom_etcd_api::{
     EtcdError, KeyRange,
     etcdserverpb::{WatchCreateRequest, WatchRequest, WatchResponse, watch_request::RequestUnion},
@@ -59,7 +59,7 @@ struct Stream<S> {
     out: mpsc::Sender<Answer>,
 }
 
-/// Serves a stream until either side leaves.
+/// Serves a stream until the client leaves it or the store is closed.
 pub(crate) async fn serve<S: Session>(
     shared: Arc<Shared>,
     readers: Arc<Readers<S>>,
@@ -81,19 +81,21 @@ pub(crate) async fn serve<S: Session>(
 
 /// What woke the stream.
 enum Woken {
-    Request(Option<Bytes>),
+    Request(Bytes),
     /// The head has moved, or the store is closed.
     Head(bool),
     Tick,
 }
 
 impl<S: Session> Stream<S> {
-    async fn run(mut self, mut requests: Requests) -> Result<(), Gone> {
+    async fn run(mut self, requests: Requests) -> Result<(), Gone> {
+        // As in etcd, a client that sends no more may go on listening.
+        let mut requests = requests.chain(stream::pending());
         let mut heads = self.shared.feed.subscribe();
         let mut ticks = ticks(self.shared.options.progress_interval);
         loop {
             let woken = if self.is_behind() {
-                match requests.next().now_or_never() {
+                match requests.next().now_or_never().flatten() {
                     Some(request) => Woken::Request(request),
                     None => {
                         self.step().await?;
@@ -104,17 +106,17 @@ impl<S: Session> Stream<S> {
                 self.answer_progress().await?;
                 let out = self.out.clone();
                 tokio::select! {
-                    request = requests.next() => Woken::Request(request),
+                    Some(request) = requests.next() => Woken::Request(request),
                     changed = heads.changed() => Woken::Head(changed.is_ok()),
                     _ = ticks.tick() => Woken::Tick,
                     () = out.closed() => return Ok(()),
                 }
             };
             match woken {
-                Woken::Request(Some(request)) => self.receive(request).await?,
+                Woken::Request(request) => self.receive(request).await?,
                 Woken::Tick => self.tick().await?,
                 Woken::Head(true) => {}
-                Woken::Request(None) | Woken::Head(false) => return Ok(()),
+                Woken::Head(false) => return Ok(()),
             }
         }
     }
@@ -355,9 +357,11 @@ impl<S: Session> Stream<S> {
             .values()
             .filter(|watcher| watcher.next == from);
         let ids: Vec<i64> = group.map(|watcher| watcher.id).collect();
+        let compacted = self.shared.feed.compacted();
         for id in ids {
             let events = |watcher: &Watcher| -> Vec<Event> {
-                watcher.select(revisions.iter().flat_map(|revision| &revision.events))
+                let events = revisions.iter().flat_map(|revision| &revision.events);
+                watcher.select(events, compacted)
             };
             let events = self.watchers.get(&id).map(events).unwrap_or_default();
             let answer = WatchResponse {

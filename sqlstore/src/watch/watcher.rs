@@ -101,10 +101,19 @@ impl Watcher {
         !filtered && self.range.contains(key)
     }
 
-    /// Those of some events that it is to be sent, as it wants them.
-    pub(super) fn select<'e>(&self, events: impl Iterator<Item = &'e Event>) -> Vec<Event> {
+    /// Those of some events that it is to be sent, as it wants them. As in etcd, what an event
+    /// replaced is missing where the revision before the event's is compacted.
+    pub(super) fn select<'e>(
+        &self,
+        events: impl Iterator<Item = &'e Event>,
+        compacted: i64,
+    ) -> Vec<Event> {
+        let is_kept = |event: &Event| {
+            let kv = event.kv.as_ref();
+            kv.is_some_and(|kv| kv.mod_revision > compacted)
+        };
         let wanted = events.filter(|event| self.wants(event));
-        let shown = wanted.map(|event| match self.prev_kv {
+        let shown = wanted.map(|event| match self.prev_kv && is_kept(event) {
             true => event.clone(),
             false => Event {
                 prev_kv: None,

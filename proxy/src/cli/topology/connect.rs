@@ -10,6 +10,7 @@ use prometheus_client::registry::Registry;
 use tokio::time::timeout;
 
 use crate::{
+    WatchOptions,
     app::Environment,
     cli::say,
     listen::TokioListen,
@@ -28,7 +29,9 @@ fn stores() -> Stores {
         random: Arc::new(OsRandom),
         changes: crate::FileChanges::Told,
     };
-    Stores::new(&environment, &mut Registry::default(), Declared::new())
+    let registry = &mut Registry::default();
+    let interval = WatchOptions::default().progress_interval;
+    Stores::new(&environment, registry, Declared::new(), interval)
 }
 
 fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> {

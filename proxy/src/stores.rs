@@ -338,13 +338,13 @@ fn tls_of(spec: &TlsSpec) -> Result<TlsConfig> {
 mod tests {
     use bytes::Bytes;
     use futures_util::{StreamExt as _, stream};
+    use keyloom_environment::{OsRandom, TokioDial};
     use keyloom_etcd_api::{
         Rpc,
         etcdserverpb::{
             WatchCreateRequest, WatchRequest, WatchResponse, watch_request::RequestUnion,
         },
     };
-    use keyloom_environment::{OsRandom, TokioDial};
     use keyloom_topology::{NoSource, ParseOptions, parse};
     use prost::Message as _;
 

@@ -98,10 +98,12 @@ impl Merged {
     /// Where the store was shut out.
     pub(crate) fn admit(&self, slot: StoreSlot) -> Result<StoreRev, OrderError> {
         let ordered = self.ordered.read();
-        match ordered.leadership.may_leave() {
-            // The answer waits for that.
-            Ok(()) | Err(OrderError::Recording) => {}
-            Err(error) => return Err(error),
+        if !self.may_leave.is_certain() {
+            match ordered.leadership.may_leave() {
+                // The answer waits for that.
+                Ok(()) | Err(OrderError::Recording) => {}
+                Err(error) => return Err(error),
+            }
         }
         ordered.sequence.admit(slot)
     }
@@ -112,6 +114,12 @@ impl Merged {
     /// Where the store went back, where the answer cannot be true, or where this instance lost
     /// the ledger.
     pub(crate) async fn sequence(&self, answered: Answered) -> Result<Sequenced, OrderError> {
+        // Most of what was read changes nothing, so that readers need not wait for each other.
+        if !answered.wrote
+            && let Some(sequenced) = self.ordered.read().look_up(answered)?
+        {
+            return Ok(sequenced);
+        }
         // Nearly every answer has its place at once.
         if let Some(sequenced) = self.ordered.write().try_sequence(answered)? {
             return Ok(sequenced);
@@ -270,6 +278,18 @@ impl Ordered {
     /// The newest unified revision that is reserved.
     pub(super) fn head(&self) -> UnifiedRev {
         self.sequence.ledger.head().min(self.leadership.reserved)
+    }
+
+    /// The place of an answer that the ledger covers already; `None` where something would change, or
+    /// has to be waited for.
+    fn look_up(&self, answered: Answered) -> Result<Option<Sequenced>, OrderError> {
+        let (sequence, leadership) = (&self.sequence, &self.leadership);
+        let is_at_rest = !leadership.must_record && sequence.ledger.head() <= leadership.reserved;
+        if !is_at_rest || !sequence.covers(answered) || sequence.check(answered).is_err() {
+            return Ok(None);
+        }
+        leadership.may_leave()?;
+        sequence.place(answered).map(Some)
     }
 
     /// One step of [`Merged::sequence`]: the observation and the header come from the same moment.

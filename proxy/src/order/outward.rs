@@ -1,7 +1,7 @@
 //! Revisions on their way to a client: the store's own to unified.
 
 use keyloom_etcd_api::wire::{Header, RevisionField, Rewrite};
-use keyloom_ledger::{StoreRev, StoreSlot};
+use keyloom_ledger::{Ledger, StoreRev, StoreSlot};
 use parking_lot::RwLockReadGuard;
 
 use super::{
@@ -10,9 +10,11 @@ use super::{
 };
 use crate::identity::Identity;
 
-/// Translates the revisions of one answer.
+/// Translates the revisions of one answer. The order's lock is taken with the first revision that the
+/// answer's place does not say already: most writes need none.
 pub(crate) struct Outward<'a> {
-    ordered: RwLockReadGuard<'a, Ordered>,
+    order: &'a Merged,
+    ordered: Option<RwLockReadGuard<'a, Ordered>>,
     identity: &'a Identity,
     slot: StoreSlot,
     sequenced: Option<Sequenced>,
@@ -32,7 +34,8 @@ impl<'a> Outward<'a> {
     pub(crate) fn answer(order: &'a Merged, identity: &'a Identity, sequenced: Sequenced) -> Self {
         let slot = sequenced.slot;
         Self {
-            ordered: order.read(),
+            order,
+            ordered: None,
             identity,
             slot,
             sequenced: Some(sequenced),
@@ -43,7 +46,8 @@ impl<'a> Outward<'a> {
     /// For keys that a store gave at a revision that the ledger already covers.
     pub(crate) fn keys(order: &'a Merged, identity: &'a Identity, slot: StoreSlot) -> Self {
         Self {
-            ordered: order.read(),
+            order,
+            ordered: None,
             identity,
             slot,
             sequenced: None,
@@ -57,16 +61,22 @@ impl<'a> Outward<'a> {
         self.unknown
     }
 
-    fn header_revision(&self, revision: i64) -> i64 {
+    fn ledger(&mut self) -> &Ledger {
+        let order = self.order;
+        let ordered = self.ordered.get_or_insert_with(|| order.read());
+        &ordered.sequence.ledger
+    }
+
+    fn header_revision(&mut self, revision: i64) -> i64 {
         match self.sequenced {
             Some(sequenced) if sequenced.revision.get() == revision => sequenced.unified.get(),
             // The inner answer of a transaction, from before its own write.
-            _ => self
-                .ordered
-                .sequence
-                .ledger
-                .below_next(self.slot, StoreRev::new(revision))
-                .get(),
+            _ => {
+                let slot = self.slot;
+                self.ledger()
+                    .below_next(slot, StoreRev::new(revision))
+                    .get()
+            }
         }
     }
 }
@@ -88,12 +98,8 @@ impl Rewrite for Outward<'_> {
         if revision <= 0 || field != RevisionField::Exact {
             return revision;
         }
-        match self
-            .ordered
-            .sequence
-            .ledger
-            .unified(self.slot, StoreRev::new(revision))
-        {
+        let slot = self.slot;
+        match self.ledger().unified(slot, StoreRev::new(revision)) {
             Some(unified) => unified.get(),
             None => {
                 self.unknown = Some(revision);
@@ -120,5 +126,57 @@ impl Rewrite for Native<'_> {
 
     fn revision(&mut self, _: RevisionField, revision: i64) -> i64 {
         revision
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use keyloom_etcd_api::{
+        etcdserverpb::{PutResponse, ResponseHeader},
+        mvccpb::KeyValue,
+        wire::{self, Message},
+    };
+    use keyloom_ledger::{StoreStart, UnifiedRev};
+    use prost::Message as _;
+
+    use super::*;
+
+    /// Whether the order's lock was taken for the answer to a put.
+    fn takes_the_lock(answer: &PutResponse) -> bool {
+        let store = StoreStart {
+            name: "default".to_owned(),
+            cluster_id: 7,
+            at: StoreRev::new(9),
+        };
+        let (merged, identity) = (Merged::new(Ledger::start(&[store])), Identity::new(7, 1));
+        let sequenced = Sequenced {
+            slot: StoreSlot::DEFAULT,
+            revision: StoreRev::new(9),
+            unified: UnifiedRev::new(9),
+        };
+        let mut outward = Outward::answer(&merged, &identity, sequenced);
+        let answer = answer.encode_to_vec().into();
+        wire::rewrite_owned(Message::PutResponse, answer, &mut outward).unwrap();
+        assert_eq!(outward.unknown(), None);
+        outward.ordered.is_some()
+    }
+
+    #[test]
+    fn a_put_that_tells_no_other_revision_needs_no_lock() {
+        let mut answer = PutResponse {
+            header: Some(ResponseHeader {
+                cluster_id: 7,
+                member_id: 1,
+                revision: 9,
+                raft_term: 1,
+            }),
+            prev_kv: None,
+        };
+        assert!(!takes_the_lock(&answer));
+        answer.prev_kv = Some(KeyValue {
+            mod_revision: 8,
+            ..KeyValue::default()
+        });
+        assert!(takes_the_lock(&answer));
     }
 }

@@ -115,7 +115,10 @@ impl<'a> Request<'a> {
         let member = self.member(index)?;
         let (asks, answers) =
             messages_of(options.rpc).ok_or(Failure::Unimplemented(options.rpc.name()))?;
-        let message = self.inward(member.slot, asks, &message)?;
+        let message = match asks {
+            None => message,
+            Some(kind) => self.inward(member.slot, kind, &message)?,
+        };
         let SequencedAnswer { sequenced, answer } =
             match self.call_sequenced(member, options, message).await {
                 Err(failure) if failure.shows_what_is_there() => {
@@ -289,15 +292,20 @@ fn outcome(rpc: Rpc, answer: &Bytes) -> Result<(Header, bool), WireError> {
 
 /// The kinds of a call's request and answer, for the calls that go through to a store.
 ///
-/// Only calls whose requests hold revisions need a request kind of their own; for the others the
-/// request is never rewritten.
-fn messages_of(rpc: Rpc) -> Option<(Message, Message)> {
+/// `None` is a request in which there is nothing to rewrite.
+fn messages_of(rpc: Rpc) -> Option<(Option<Message>, Message)> {
     Some(match rpc {
-        Rpc::Range => (Message::RangeRequest, Message::RangeResponse),
-        Rpc::Put => (Message::PutRequest, Message::PutResponse),
-        Rpc::DeleteRange => (Message::DeleteRangeRequest, Message::DeleteRangeResponse),
-        Rpc::Txn => (Message::TxnRequest, Message::TxnResponse),
-        Rpc::Compact => (Message::CompactionRequest, Message::CompactionResponse),
+        Rpc::Range => (Some(Message::RangeRequest), Message::RangeResponse),
+        Rpc::Put => (None, Message::PutResponse),
+        Rpc::DeleteRange => (
+            Some(Message::DeleteRangeRequest),
+            Message::DeleteRangeResponse,
+        ),
+        Rpc::Txn => (Some(Message::TxnRequest), Message::TxnResponse),
+        Rpc::Compact => (
+            Some(Message::CompactionRequest),
+            Message::CompactionResponse,
+        ),
         _ => return None,
     })
 }

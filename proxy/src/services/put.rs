@@ -14,9 +14,10 @@ impl Request<'_> {
         check_put(&request)?;
         let store = plan_put(&self.snapshot.topology, &request.key)?;
         let _under_way = self.enter(store, |keys| keys.holds(&request.key)).await?;
-        let lease = [request.lease];
-        let leases = if request.lease == 0 { &[][..] } else { &lease };
-        self.forward_leased(store, CallOptions::write(Rpc::Put), message, leases)
-            .await
+        let options = CallOptions::write(Rpc::Put);
+        match request.lease {
+            0 => self.forward(store, options, message).await,
+            lease => self.forward_leased(store, options, message, &[lease]).await,
+        }
     }
 }

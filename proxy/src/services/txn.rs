@@ -25,7 +25,10 @@ impl Request<'_> {
                     ..CallOptions::write(Rpc::Txn)
                 };
                 let leases = leases_of(&request);
-                self.forward_leased(store, options, message, &leases).await
+                match leases.is_empty() {
+                    true => self.forward(store, options, message).await,
+                    false => self.forward_leased(store, options, message, &leases).await,
+                }
             }
             TxnPlan::Snapshot => Box::pin(self.snapshot_txn(&request)).await,
             TxnPlan::Refused(refused) => Err(refused.into()),

@@ -192,3 +192,22 @@ async fn by_delivery_answers_wait_for_the_stores_watch() {
     drop(by_delivery);
     assert_eq!(sequenced(&merged, wrote(TENANT, 3)).await, Some(4));
 }
+
+/// Every call asks as its last step; the lock is for when something is wrong.
+#[tokio::test(start_paused = true)]
+async fn whether_an_answer_may_leave_is_known_without_the_lock() {
+    let merged = merged(100);
+    assert!(merged.may_leave.is_certain());
+    merged.change(|ordered| ordered.leadership.must_record = true);
+    assert!(!merged.may_leave.is_certain());
+    merged.change(|ordered| ordered.leadership.must_record = false);
+    assert!(merged.may_leave.is_certain());
+    tokio::time::advance(Duration::from_secs(3600)).await;
+    assert!(!merged.may_leave.is_certain());
+    merged.change(|ordered| {
+        ordered.leadership.until = Instant::now() + Duration::from_secs(1);
+    });
+    assert!(merged.may_leave.is_certain());
+    merged.stop("a test");
+    assert!(!merged.may_leave.is_certain());
+}

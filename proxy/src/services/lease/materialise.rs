@@ -33,7 +33,7 @@ impl Request<'_> {
         leases: &[i64],
     ) -> Result<Bytes, Failure> {
         let member = self.member(index)?;
-        if leases.is_empty() || member.slot == StoreSlot::DEFAULT {
+        if member.slot == StoreSlot::DEFAULT {
             return self.forward(index, options, message).await;
         }
         // Apart, so that writes without leases do not carry its room about.

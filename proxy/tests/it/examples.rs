@@ -22,6 +22,30 @@ fn every_example_is_checked() {
     assert!(seen >= 3);
 }
 
+/// `docs/reference/topology.md` has whole files, each of which is accepted without a warning.
+#[test]
+fn every_file_of_the_topology_reference_is_checked() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/reference/topology.md");
+    let page = fs::read_to_string(page).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("topology.yaml");
+    let blocks: Vec<_> = page.split("```yaml\n").skip(1).collect();
+    assert!(blocks.len() >= 8);
+    for block in blocks {
+        let (text, _) = block.split_once("```").unwrap();
+        fs::write(&file, text).unwrap();
+        let check = Command::new(env!("CARGO_BIN_EXE_keyloom"))
+            .args(["topology", "check"])
+            .arg(&file)
+            .envs([("PKI", "/etc/pki"), ("ETCD_PASSWORD", "secret")])
+            .output()
+            .unwrap();
+        let said = String::from_utf8(check.stdout).unwrap();
+        assert!(check.status.success(), "{text}\n{said}");
+        assert_eq!(said.lines().count(), 1, "{text}\n{said}");
+    }
+}
+
 #[test]
 fn a_bad_file_is_refused_with_every_problem_and_exit_code_64() {
     let folder = tempfile::tempdir().unwrap();

@@ -117,19 +117,45 @@ pub enum RevisionField {
     Compacted,
 }
 
-/// What [`rewrite`] puts in the place of what it finds.
+/// The keys that a revision is about: those of the message in which it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeysBeside<'a> {
+    /// Empty where the field is absent.
+    pub key: &'a [u8],
+    /// As in a request: empty for one key, and always empty beside a `KeyValue`.
+    pub range_end: &'a [u8],
+}
+
+/// What [`rewrite`] writes instead of what it finds.
 ///
 /// A field that can stand once but stands several times counts as its last occurrence, as decoders
 /// have it. Each occurrence may be given to [`Rewrite::revision`].
 pub trait Rewrite {
-    /// The header to send in the place of `header`. Called for inner headers of a transaction too,
-    /// and never where there is no header.
+    /// Whether the walk looks for keys and calls [`Rewrite::revision_beside`] instead of
+    /// [`Rewrite::revision`]. It then reads each message that has keys twice. Where this is false,
+    /// the code that looks for keys is not compiled.
+    const WANTS_KEYS: bool = false;
+
+    /// The header to send instead of `header`. Called for inner headers of a transaction too, and
+    /// never where there is no header.
     fn header(&mut self, header: Header) -> Header;
 
-    /// The revision to send in the place of `revision`. That is 0 only in a comparison (also where
-    /// the field is absent): everywhere else 0 says that there is none, which no translation
-    /// changes, so it is not asked for.
-    fn revision(&mut self, place: RevisionField, revision: i64) -> i64;
+    /// The revision to send instead of `revision`. That is 0 only in a comparison (also where the
+    /// field is absent): everywhere else 0 says that there is none, which no translation changes,
+    /// so it is not asked for.
+    fn revision(&mut self, field: RevisionField, revision: i64) -> i64;
+
+    /// As [`Rewrite::revision`], with the keys that the revision is about. `None` is a message that
+    /// names no key: a compaction, a hash, a watch answer's own fields.
+    fn revision_beside(
+        &mut self,
+        keys: Option<KeysBeside<'_>>,
+        field: RevisionField,
+        revision: i64,
+    ) -> i64 {
+        let _ = keys;
+        self.revision(field, revision)
+    }
 }
 
 /// Rewrites one encoded message.

@@ -3,11 +3,11 @@
 use bytes::Bytes;
 
 use super::{
-    Comparison, Message, RevisionField, Rewrite, WireError,
+    Comparison, KeysBeside, Message, RevisionField, Rewrite, WireError,
     edit::{Edit, Edits, Frame},
     header,
     read::{Field, Reader},
-    schema::{self, Action, Schema},
+    schema::{self, Action, KeyFields, Schema},
 };
 
 pub(super) fn rewrite(
@@ -67,6 +67,10 @@ impl<R: Rewrite> Walk<'_, R> {
         mut reader: Reader<'_>,
         frame: Option<&Frame<'_>>,
     ) -> Result<(), WireError> {
+        let keys = match &schema.keys {
+            Some(fields) if R::WANTS_KEYS => Some(keys(fields, reader.clone())?),
+            _ => None,
+        };
         let mut seen = 0;
         while let Some(field) = reader.next()? {
             let Some(rule) = schema.rule(field.number) else {
@@ -77,7 +81,7 @@ impl<R: Rewrite> Walk<'_, R> {
             }
             seen |= rule.once;
             match rule.action {
-                Action::Revision(place) => self.revision(place, &field, frame)?,
+                Action::Revision(kind) => self.revision(kind, keys, &field, frame)?,
                 Action::Copy => {}
                 Action::RangeEnd => spelled_out(&field)?,
                 Action::Message(_) | Action::Header | Action::Compare => {
@@ -109,19 +113,27 @@ impl<R: Rewrite> Walk<'_, R> {
 
     fn revision(
         &mut self,
-        place: RevisionField,
+        kind: RevisionField,
+        keys: Option<KeysBeside<'_>>,
         field: &Field<'_>,
         frame: Option<&Frame<'_>>,
     ) -> Result<(), WireError> {
         let old = field.int64()?;
         if old != 0 {
-            let new = self.with.revision(place, old);
+            let new = self.ask(keys, kind, old);
             if new != old {
                 let edit = Edit::replace(field, new.cast_unsigned());
                 self.edits.push(frame, edit);
             }
         }
         Ok(())
+    }
+
+    fn ask(&mut self, keys: Option<KeysBeside<'_>>, kind: RevisionField, old: i64) -> i64 {
+        match R::WANTS_KEYS {
+            true => self.with.revision_beside(keys, kind, old),
+            false => self.with.revision(kind, old),
+        }
     }
 
     fn header(&mut self, reader: Reader<'_>, frame: &Frame<'_>) -> Result<(), WireError> {
@@ -138,6 +150,10 @@ impl<R: Rewrite> Walk<'_, R> {
 
     /// The fields of a comparison may come in any order, so it is read whole first.
     fn compare(&mut self, mut reader: Reader<'_>, frame: &Frame<'_>) -> Result<(), WireError> {
+        let keys = match R::WANTS_KEYS {
+            true => Some(keys(&schema::COMPARE_KEYS, reader.clone())?),
+            false => None,
+        };
         let mut found = Compare::default();
         while let Some(field) = reader.next()? {
             found.read(field)?;
@@ -146,7 +162,7 @@ impl<R: Rewrite> Walk<'_, R> {
             return Ok(());
         };
         let old = found.value.as_ref().map_or(Ok(0), Field::int64)?;
-        let new = self.with.revision(RevisionField::Compare(comparison), old);
+        let new = self.ask(keys, RevisionField::Compare(comparison), old);
         if new != old {
             let edit = match &found.value {
                 Some(field) => Edit::replace(field, new.cast_unsigned()),
@@ -158,11 +174,24 @@ impl<R: Rewrite> Walk<'_, R> {
     }
 }
 
+/// The keys of a message, which may stand behind its revisions.
+fn keys<'a>(fields: &KeyFields, mut reader: Reader<'a>) -> Result<KeysBeside<'a>, WireError> {
+    let mut keys = KeysBeside {
+        key: &[],
+        range_end: &[],
+    };
+    while let Some(field) = reader.next()? {
+        if field.number == fields.key {
+            keys.key = field.content()?;
+        } else if Some(field.number) == fields.range_end {
+            keys.range_end = field.content()?;
+        }
+    }
+    Ok(keys)
+}
+
 const CREATE_REVISION: u8 = 5;
 const MOD_REVISION: u8 = 6;
-
-/// `Compare.range_end`.
-const COMPARE_RANGE_END: u32 = 64;
 
 /// Refuses a `range_end` that is there and empty.
 fn spelled_out(range_end: &Field<'_>) -> Result<(), WireError> {
@@ -187,7 +216,7 @@ impl<'a> Compare<'a> {
             1 => self.result = field.varint()?,
             2 => self.target = field.varint()?,
             4..=8 => self.value = Some(field),
-            COMPARE_RANGE_END => spelled_out(&field)?,
+            schema::COMPARE_RANGE_END => spelled_out(&field)?,
             _ => {}
         }
         Ok(())

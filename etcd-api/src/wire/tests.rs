@@ -420,3 +420,114 @@ fn a_header_is_peeked_at() {
     assert_eq!(peek(b"\x10\x01\x0a\x02\x18\x07"), Ok(Some(header)));
     assert_eq!(peek(b"\x08\x01"), Err(WireError::Malformed));
 }
+
+/// Notes what it is asked for.
+#[derive(Default)]
+struct Asked(Vec<(String, RevisionField, i64)>);
+
+impl Rewrite for Asked {
+    const WANTS_KEYS: bool = true;
+
+    fn header(&mut self, header: Header) -> Header {
+        header
+    }
+
+    fn revision(&mut self, _: RevisionField, _: i64) -> i64 {
+        unreachable!("the keys are wanted")
+    }
+
+    fn revision_beside(
+        &mut self,
+        keys: Option<KeysBeside<'_>>,
+        field: RevisionField,
+        revision: i64,
+    ) -> i64 {
+        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+        let keys = keys.map_or_else(String::new, |keys| {
+            format!("{}..{}", text(keys.key), text(keys.range_end))
+        });
+        self.0.push((keys, field, revision));
+        revision
+    }
+}
+
+#[test]
+fn a_revision_is_told_the_keys_that_it_is_about() {
+    let read = |key: &'static str, range_end: &'static str| etcdserverpb::RequestOp {
+        request: Some(etcdserverpb::request_op::Request::RequestRange(
+            RangeRequest {
+                key: key.into(),
+                range_end: range_end.into(),
+                revision: 4,
+                max_mod_revision: 6,
+                ..RangeRequest::default()
+            },
+        )),
+    };
+    let inner = TxnRequest {
+        compare: vec![Compare {
+            target: 2,
+            key: "c".into(),
+            range_end: "d".into(),
+            target_union: Some(TargetUnion::ModRevision(3)),
+            ..Compare::default()
+        }],
+        success: vec![read("e", "")],
+        failure: vec![read("f", "g")],
+    };
+    let outer = TxnRequest {
+        success: vec![etcdserverpb::RequestOp {
+            request: Some(etcdserverpb::request_op::Request::RequestTxn(inner)),
+        }],
+        ..TxnRequest::default()
+    };
+    let mut asked = Asked::default();
+    rewrite(Message::TxnRequest, &encode(&outer), &mut asked).unwrap();
+    let compare = RevisionField::Compare(Comparison::Equal);
+    let (at, most) = (RevisionField::ReadAt, RevisionField::AtMost);
+    let expected = [
+        ("c..d", compare, 3),
+        ("e..", at, 4),
+        ("e..", most, 6),
+        ("f..g", at, 4),
+        ("f..g", most, 6),
+    ];
+    assert_eq!(
+        asked.0,
+        expected.map(|(keys, field, r)| (keys.to_owned(), field, r))
+    );
+
+    let mut asked = Asked::default();
+    let compaction = etcdserverpb::CompactionRequest {
+        revision: 8,
+        physical: true,
+    };
+    rewrite(Message::CompactionRequest, &encode(&compaction), &mut asked).unwrap();
+    assert_eq!(asked.0, [(String::new(), RevisionField::Compact, 8)]);
+}
+
+#[test]
+fn the_revisions_of_an_event_are_told_its_key() {
+    let event = mvccpb::Event {
+        r#type: 0,
+        kv: Some(kv(9)),
+        prev_kv: Some(KeyValue {
+            key: "before".into(),
+            ..kv(4)
+        }),
+    };
+    let answer = etcdserverpb::WatchResponse {
+        events: vec![event],
+        ..etcdserverpb::WatchResponse::default()
+    };
+    let exact = |(key, r): (&str, i64)| (format!("{key}.."), RevisionField::Exact, r);
+    let expected = [("key", 9), ("key", 10), ("before", 4), ("before", 5)].map(exact);
+    let mut asked = Asked::default();
+    rewrite(Message::WatchResponse, &encode(&answer), &mut asked).unwrap();
+    assert_eq!(asked.0, expected);
+
+    let mut asked = Asked::default();
+    let events = WatchAnswer::parse(&encode(&answer)).unwrap().events;
+    events[0].rewritten(&mut asked).unwrap();
+    assert_eq!(asked.0, expected);
+}

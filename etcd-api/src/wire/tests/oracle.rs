@@ -10,9 +10,9 @@ use super::{
     api, etcdserverpb as pb, mvccpb,
     typed::{Typed, encodable, header_of},
     wire::{
-        Header, Message, RangeAnswer, RawKv, RevisionField, Rewrite, TxnOutcome, WireError,
-        deleted, encode_range_answer, peek_header, range_responses_of_txn, rewrite, rewrite_owned,
-        txn_outcome,
+        Header, KeysBeside, Message, RangeAnswer, RawKv, RevisionField, Rewrite, TxnOutcome,
+        WireError, deleted, encode_range_answer, peek_header, range_responses_of_txn, rewrite,
+        rewrite_owned, txn_outcome,
     },
 };
 
@@ -83,6 +83,48 @@ impl Rewrite for Mapping {
     }
 }
 
+/// A [`Mapping`] that is told the keys, and gives another number beside other keys.
+#[derive(Clone, Copy, Debug)]
+struct Told(Mapping);
+
+impl Told {
+    /// Far apart for keys that differ in one byte or change places.
+    fn salt(keys: Option<KeysBeside<'_>>) -> u64 {
+        let mix = |hash: u64, byte: u64| (hash ^ byte).wrapping_mul(0x0100_0000_01b3);
+        let bytes =
+            |hash, bytes: &[u8]| bytes.iter().fold(hash, |hash, b| mix(hash, u64::from(*b)));
+        keys.map_or(0, |keys| {
+            let key = bytes(0xcbf2_9ce4_8422_2325, keys.key);
+            bytes(mix(key, 256), keys.range_end)
+        })
+    }
+}
+
+impl Rewrite for Told {
+    const WANTS_KEYS: bool = true;
+
+    fn header(&mut self, header: Header) -> Header {
+        self.0.header(header)
+    }
+
+    fn revision(&mut self, field: RevisionField, _: i64) -> i64 {
+        panic!("asked for {field:?} without its keys")
+    }
+
+    fn revision_beside(
+        &mut self,
+        keys: Option<KeysBeside<'_>>,
+        field: RevisionField,
+        revision: i64,
+    ) -> i64 {
+        match self.0.revision(field, revision) {
+            // A translation that changes nothing does so beside every key.
+            same if same == revision => same,
+            other => other ^ Self::salt(keys).cast_signed(),
+        }
+    }
+}
+
 /// What came of a message.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Came {
@@ -144,21 +186,36 @@ kinds! {
     MemberListResponse MemberListResponse
 }
 
-fn check_as<T: Typed>(kind: Message, name: &str, encoded: &Bytes, mut mapping: Mapping) -> Came {
-    let rewritten = rewrite(kind, encoded, &mut mapping);
+fn check_as<T: Typed>(kind: Message, name: &str, encoded: &Bytes, mapping: Mapping) -> Came {
+    let came = check_with::<T>(kind, name, encoded, mapping, mapping);
+    let told = check_with::<T>(kind, name, encoded, mapping, Told(mapping));
+    if T::decode(&encoded[..]).is_ok() {
+        assert_eq!(told, came, "keys change what is refused");
+    }
+    came
+}
+
+fn check_with<T: Typed>(
+    kind: Message,
+    name: &str,
+    encoded: &Bytes,
+    mapping: Mapping,
+    mut with: impl Rewrite,
+) -> Came {
+    let rewritten = rewrite(kind, encoded, &mut with);
     if let (Ok(rewritten), Mapping::Same) = (&rewritten, mapping) {
         assert_eq!(rewritten.as_ptr(), encoded.as_ptr(), "copied for nothing");
         assert_eq!(rewritten, encoded);
     }
     let own = Bytes::copy_from_slice(encoded);
-    assert_eq!(rewrite_owned(kind, own, &mut mapping), rewritten);
+    assert_eq!(rewrite_owned(kind, own, &mut with), rewritten);
     let Ok(mut decoded) = T::decode(&encoded[..]) else {
         // Less is looked at here than prost looks at, so this may well have passed.
         return came(rewritten);
     };
     match &rewritten {
         Ok(rewritten) => {
-            decoded.rewrite(&mut mapping);
+            decoded.rewrite(&mut with);
             let again = T::decode(&rewritten[..]).expect("what was rewritten must decode");
             assert_eq!(again, decoded);
             assert_eq!(
@@ -292,9 +349,13 @@ fn check_key_value(encoded: &Bytes, mut mapping: Mapping) {
         }
     );
 
+    let mut told = kv.clone();
     kv.rewrite(&mut mapping);
     let rewritten = raw.rewritten(&mut mapping).unwrap();
     assert_eq!(mvccpb::KeyValue::decode(rewritten).unwrap(), kv);
+    told.rewrite(&mut Told(mapping));
+    let rewritten = raw.rewritten(&mut Told(mapping)).unwrap();
+    assert_eq!(mvccpb::KeyValue::decode(rewritten).unwrap(), told);
 }
 
 fn check_range_answer(encoded: &Bytes) {

@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use super::{
     etcdserverpb as pb,
     mvccpb::{Event, KeyValue},
-    wire::{Comparison, Header, RevisionField, Rewrite},
+    wire::{Comparison, Header, KeysBeside, RevisionField, Rewrite},
 };
 use pb::{
     compare::TargetUnion, request_op::Request, response_op::Response, watch_request::RequestUnion,
@@ -15,9 +15,23 @@ pub(super) trait Typed: prost::Message + Default + PartialEq + Debug {
     fn rewrite(&mut self, with: &mut impl Rewrite);
 }
 
-fn revision(value: &mut i64, field: RevisionField, with: &mut impl Rewrite) {
+/// The keys that a message is about; `None` where it names none.
+type Keys<'a> = Option<KeysBeside<'a>>;
+
+fn about<'a>(key: &'a [u8], range_end: &'a [u8]) -> Keys<'a> {
+    Some(KeysBeside { key, range_end })
+}
+
+fn revision(value: &mut i64, keys: Keys<'_>, field: RevisionField, with: &mut impl Rewrite) {
     if *value != 0 {
-        *value = with.revision(field, *value);
+        *value = ask(*value, keys, field, with);
+    }
+}
+
+fn ask<R: Rewrite>(value: i64, keys: Keys<'_>, field: RevisionField, with: &mut R) -> i64 {
+    match R::WANTS_KEYS {
+        true => with.revision_beside(keys, field, value),
+        false => with.revision(field, value),
     }
 }
 
@@ -53,8 +67,9 @@ impl Typed for pb::ResponseHeader {
 
 impl Typed for KeyValue {
     fn rewrite(&mut self, with: &mut impl Rewrite) {
-        revision(&mut self.create_revision, RevisionField::Exact, with);
-        revision(&mut self.mod_revision, RevisionField::Exact, with);
+        let keys = about(&self.key, b"");
+        revision(&mut self.create_revision, keys, RevisionField::Exact, with);
+        revision(&mut self.mod_revision, keys, RevisionField::Exact, with);
     }
 }
 
@@ -67,11 +82,13 @@ impl Typed for Event {
 
 impl Typed for pb::RangeRequest {
     fn rewrite(&mut self, with: &mut impl Rewrite) {
-        revision(&mut self.revision, RevisionField::ReadAt, with);
-        revision(&mut self.min_mod_revision, RevisionField::AtLeast, with);
-        revision(&mut self.max_mod_revision, RevisionField::AtMost, with);
-        revision(&mut self.min_create_revision, RevisionField::AtLeast, with);
-        revision(&mut self.max_create_revision, RevisionField::AtMost, with);
+        let keys = about(&self.key, &self.range_end);
+        revision(&mut self.revision, keys, RevisionField::ReadAt, with);
+        let (least, most) = (RevisionField::AtLeast, RevisionField::AtMost);
+        revision(&mut self.min_mod_revision, keys, least, with);
+        revision(&mut self.max_mod_revision, keys, most, with);
+        revision(&mut self.min_create_revision, keys, least, with);
+        revision(&mut self.max_create_revision, keys, most, with);
     }
 }
 
@@ -130,7 +147,8 @@ impl Typed for pb::Compare {
             | (2, Some(TargetUnion::ModRevision(old))) => *old,
             _ => return,
         };
-        let new = with.revision(RevisionField::Compare(comparison), old);
+        let keys = about(&self.key, &self.range_end);
+        let new = ask(old, keys, RevisionField::Compare(comparison), with);
         if new != old {
             self.target_union = Some(make(new));
         }
@@ -168,28 +186,39 @@ impl Typed for pb::ResponseOp {
 
 impl Typed for pb::CompactionRequest {
     fn rewrite(&mut self, with: &mut impl Rewrite) {
-        revision(&mut self.revision, RevisionField::Compact, with);
+        revision(&mut self.revision, None, RevisionField::Compact, with);
     }
 }
 
 impl Typed for pb::HashKvRequest {
     fn rewrite(&mut self, with: &mut impl Rewrite) {
-        revision(&mut self.revision, RevisionField::ReadAt, with);
+        revision(&mut self.revision, None, RevisionField::ReadAt, with);
     }
 }
 
 impl Typed for pb::HashKvResponse {
     fn rewrite(&mut self, with: &mut impl Rewrite) {
         each(&mut self.header, with);
-        revision(&mut self.compact_revision, RevisionField::Compacted, with);
-        revision(&mut self.hash_revision, RevisionField::Exact, with);
+        revision(
+            &mut self.compact_revision,
+            None,
+            RevisionField::Compacted,
+            with,
+        );
+        revision(&mut self.hash_revision, None, RevisionField::Exact, with);
     }
 }
 
 impl Typed for pb::WatchRequest {
     fn rewrite(&mut self, with: &mut impl Rewrite) {
         if let Some(RequestUnion::CreateRequest(create)) = &mut self.request_union {
-            revision(&mut create.start_revision, RevisionField::WatchFrom, with);
+            let keys = about(&create.key, &create.range_end);
+            revision(
+                &mut create.start_revision,
+                keys,
+                RevisionField::WatchFrom,
+                with,
+            );
         }
     }
 }
@@ -197,7 +226,12 @@ impl Typed for pb::WatchRequest {
 impl Typed for pb::WatchResponse {
     fn rewrite(&mut self, with: &mut impl Rewrite) {
         each(&mut self.header, with);
-        revision(&mut self.compact_revision, RevisionField::Compacted, with);
+        revision(
+            &mut self.compact_revision,
+            None,
+            RevisionField::Compacted,
+            with,
+        );
         each(&mut self.events, with);
     }
 }

@@ -19,10 +19,11 @@ use tracing_subscriber::EnvFilter;
 struct Arguments {
     #[command(subcommand)]
     command: Command,
-    /// What to log: a level, or levels by module as `keyloom_proxy=debug`
+    /// What to log: error, warn, info, debug or trace, or levels by module such as
+    /// info,keyloom_proxy=debug
     #[arg(long, global = true, default_value = "info", env = "KEYLOOM_LOG")]
     log: String,
-    /// How to log
+    /// The format of the log, on standard error
     #[arg(
         long,
         global = true,
@@ -40,13 +41,13 @@ enum LogFormat {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serves one etcd endpoint over the stores of a topology
+    /// Serve one etcd endpoint over the stores of a topology
     Serve(serve::Serve),
-    /// Copies a whole etcd or kine into a new SQLite file: keys, versions, leases
+    /// Copy a whole etcd, kine or Keyloom into a new SQLite file: keys, versions, leases
     Import(transfer::Import),
-    /// Writes everything that a store has into an empty etcd
+    /// Write everything that a store has into an empty etcd
     Export(transfer::Export),
-    /// Looks at a topology file; contacts no store
+    /// Check a topology, and see where keys live
     #[command(subcommand)]
     Topology(topology::Command),
 }

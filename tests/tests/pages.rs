@@ -147,7 +147,7 @@ async fn events_and_a_namespace_move_as_the_page_says() {
     reader.write("new.yaml", with_events);
     let (succeeded, printed, _) = reader.output(diff).await;
     assert!(
-        !succeeded && printed.contains("default\t1 keys would be hidden"),
+        !succeeded && printed.contains("default\tkeys that would be hidden: 1,"),
         "{printed}"
     );
     assert!(reader.run(count).await.contains("\"Count\" : 1"), "{count}");
@@ -156,7 +156,7 @@ async fn events_and_a_namespace_move_as_the_page_says() {
         reader
             .run(diff)
             .await
-            .contains("default\tno key would be hidden")
+            .contains("default\tkeys that would be hidden: 0")
     );
     reader.run(replace).await;
     eventually("the new file to be served", || async {
@@ -217,7 +217,7 @@ async fn a_topology_changes_as_the_page_says() {
         reader
             .run(diff)
             .await
-            .contains("default\tno key would be hidden")
+            .contains("default\tkeys that would be hidden: 0")
     );
     reader.run(replace).await;
     eventually("another route", || async {
@@ -258,7 +258,7 @@ async fn check_and_diff_say_which_store_is_not_as_it_should_be() {
         .run("keyloom topology check twice.yaml --connect")
         .await;
     assert!(
-        printed.contains("the same as store \"default\""),
+        printed.contains("the same cluster as store \"default\""),
         "{printed}"
     );
     let kine = keyloom_tests::Served::kine().await;

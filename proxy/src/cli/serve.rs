@@ -24,64 +24,95 @@ const SHORTEST_PROGRESS: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Args)]
 pub(super) struct Serve {
-    /// The topology file
-    #[arg(long, env = "KEYLOOM_TOPOLOGY")]
+    /// The topology file (YAML): stores and routes
+    #[arg(long, env = "KEYLOOM_TOPOLOGY", value_name = "FILE")]
     topology: Option<PathBuf>,
-    /// The default store, where the topology names none
-    #[arg(long, env = "KEYLOOM_ENDPOINT")]
+    /// The default store, if the topology file does not name it: http://HOST:PORT, https://…,
+    /// unix://PATH or sqlite://PATH [default: sqlite://./keyloom.db if there is no topology file]
+    #[arg(long, env = "KEYLOOM_ENDPOINT", value_name = "URL")]
     endpoint: Option<String>,
-    /// Where clients connect: http://HOST:PORT, https://…, unix://PATH or HOST:PORT; repeatable
+    /// Where clients connect: http://HOST:PORT, https://HOST:PORT, unix://PATH, unixs://PATH or
+    /// HOST:PORT; can be repeated
     #[arg(
         long,
         env = "KEYLOOM_LISTEN",
+        value_name = "URL",
         value_delimiter = ',',
         default_value = "127.0.0.1:2379"
     )]
     listen: Vec<ListenUrl>,
-    /// Where probes, metrics and status pages are; `none` for nowhere
-    #[arg(long, env = "KEYLOOM_ADMIN_LISTEN", default_value = "127.0.0.1:8080")]
+    /// Where probes, metrics and status pages are served, over plain HTTP; `none` turns them off
+    #[arg(
+        long,
+        env = "KEYLOOM_ADMIN_LISTEN",
+        value_name = "URL",
+        default_value = "127.0.0.1:8080"
+    )]
     admin_listen: String,
-    /// What clients learn from the member list; the listening addresses if not given
-    #[arg(long, env = "KEYLOOM_ADVERTISE_CLIENT_URLS", value_delimiter = ',')]
+    /// The addresses that the member list tells clients; can be repeated [default: the addresses of
+    /// --listen]
+    #[arg(
+        long,
+        env = "KEYLOOM_ADVERTISE_CLIENT_URLS",
+        value_name = "URL",
+        value_delimiter = ','
+    )]
     advertise_client_urls: Vec<String>,
-    /// How long this instance may order and answer without renewing its leadership in the default
-    /// store, and so how long another instance waits before it takes over; unused with one store
-    /// [default: 5s]
-    #[arg(long, env = "KEYLOOM_LEADERSHIP_DURATION", value_parser = humantime::parse_duration)]
+    /// How long the leadership of this instance lasts after its last renewal, at least 1s. After a
+    /// crash another instance waits this long before it takes over. With one store there is no
+    /// leadership [default: 5s]
+    #[arg(
+        long,
+        env = "KEYLOOM_LEADERSHIP_DURATION",
+        value_name = "DURATION",
+        value_parser = humantime::parse_duration
+    )]
     leadership_duration: Option<Duration>,
     /// The former name of --leadership-duration
     #[arg(long, env = "KEYLOOM_TERM", hide = true, value_parser = humantime::parse_duration)]
     term: Option<Duration>,
-    /// How often a watch that asked for it is told of its progress, over several stores and by
-    /// embedded stores; a single etcd has its own interval [etcd: --watch-progress-notify-interval]
+    /// How often an idle watch that asked for progress gets it, at least 100ms, as etcd's flag. A
+    /// single etcd store uses its own interval
     #[arg(
         long,
+        value_name = "DURATION",
         env = "KEYLOOM_WATCH_PROGRESS_NOTIFY_INTERVAL",
         default_value = "5s",
         value_parser = humantime::parse_duration
     )]
     watch_progress_notify_interval: Duration,
-    /// How many revisions of each store are kept in memory for watches that come back, over several
-    /// stores; those that need older ones are served from the store
-    #[arg(long, env = "KEYLOOM_WATCH_HISTORY", default_value_t = WatchOptions::default().history_revisions)]
+    /// With several stores: how many revisions of each store are kept in memory for watches. A watch
+    /// that needs older ones reads them from the store
+    #[arg(
+        long,
+        env = "KEYLOOM_WATCH_HISTORY",
+        value_name = "NUMBER",
+        default_value_t = WatchOptions::default().history_revisions
+    )]
     watch_history: usize,
-    /// The SQLite file of this store was taken back from a backup: its revisions go on above all
-    /// that were given out, as noted beside the file or as said here; STORE or STORE=REVISION
-    #[arg(long, env = "KEYLOOM_RESTORED", value_delimiter = ',')]
+    /// The SQLite file of this store was restored from a backup. Its revisions go on above all that
+    /// clients have seen: above the number that is recorded beside the file, or above REVISION; can
+    /// be repeated
+    #[arg(
+        long,
+        env = "KEYLOOM_RESTORED",
+        value_name = "STORE[=REVISION]",
+        value_delimiter = ','
+    )]
     restored: Vec<Declaration>,
-    /// End in the place of serving the accepted topology, where a start finds its file refused
+    /// Exit if the topology file is refused at start, instead of serving the last accepted topology
     #[arg(long, env = "KEYLOOM_STOP_IF_REFUSED")]
     stop_if_refused: bool,
-    /// The certificate that clients see
-    #[arg(long, env = "KEYLOOM_CERT_FILE")]
+    /// The server certificate (PEM), required for https:// and unixs://
+    #[arg(long, env = "KEYLOOM_CERT_FILE", value_name = "FILE")]
     cert_file: Option<PathBuf>,
-    /// Its key
-    #[arg(long, env = "KEYLOOM_KEY_FILE")]
+    /// The key of --cert-file (PEM)
+    #[arg(long, env = "KEYLOOM_KEY_FILE", value_name = "FILE")]
     key_file: Option<PathBuf>,
-    /// The authorities whose client certificates are believed
-    #[arg(long, env = "KEYLOOM_TRUSTED_CA_FILE")]
+    /// The authorities (PEM) that are trusted for client certificates
+    #[arg(long, env = "KEYLOOM_TRUSTED_CA_FILE", value_name = "FILE")]
     trusted_ca_file: Option<PathBuf>,
-    /// Clients must have a certificate
+    /// Require a client certificate that --trusted-ca-file has signed
     #[arg(long, env = "KEYLOOM_CLIENT_CERT_AUTH")]
     client_cert_auth: bool,
 }
@@ -103,12 +134,12 @@ impl FromStr for Declaration {
                 let revision = revision.parse().ok().filter(|revision| *revision > 0);
                 (
                     store,
-                    Some(revision.ok_or("REVISION must be a number above 0")?),
+                    Some(revision.ok_or("REVISION must be a whole number above 0")?),
                 )
             }
         };
         if store.is_empty() {
-            return Err("no store is named".to_owned());
+            return Err("the name of a store is missing".to_owned());
         }
         Ok(Self {
             store: store.to_owned(),
@@ -140,11 +171,11 @@ impl Serve {
         let leadership_duration = self.leadership_duration();
         ensure!(
             leadership_duration >= SHORTEST_LEADERSHIP,
-            "--leadership-duration: at least {SHORTEST_LEADERSHIP:?}"
+            "--leadership-duration must be at least {SHORTEST_LEADERSHIP:?}"
         );
         ensure!(
             self.watch_progress_notify_interval >= SHORTEST_PROGRESS,
-            "--watch-progress-notify-interval: at least {SHORTEST_PROGRESS:?}"
+            "--watch-progress-notify-interval must be at least {SHORTEST_PROGRESS:?}"
         );
         Ok(ServeOptions {
             leadership_duration,

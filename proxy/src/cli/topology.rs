@@ -24,51 +24,52 @@ use crate::topology_file::{self, Machine};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Says everything that is wrong with a file; contacts no store without --connect
+    /// Report every problem of a topology file
     Check {
         file: PathBuf,
-        /// Ask every store whether it answers, and who it is
+        /// Also ask every store for its identity
         #[arg(long)]
         connect: bool,
     },
-    /// Says on which store a key lives, or which stores a range touches
+    /// Show on which store a key lives, or which stores a range touches
     Route(Route),
-    /// Says which keys would live elsewhere if NEW replaced OLD
+    /// Show which keys would move to another store if NEW replaced OLD
     Diff {
         old: PathBuf,
         new: PathBuf,
-        /// Count the keys that are there and would be hidden
+        /// Also count the existing keys that no client would see any more
         #[arg(long)]
         connect: bool,
     },
-    /// Lists the keys that a store holds and that route elsewhere: no client sees them
+    /// List the keys that a store holds and that route elsewhere: no client sees them
     Strays(admin::Strays),
 }
 
 #[derive(Debug, Args)]
 pub(super) struct Route {
-    #[arg(long, env = "KEYLOOM_TOPOLOGY")]
+    /// The topology file
+    #[arg(long, env = "KEYLOOM_TOPOLOGY", value_name = "FILE")]
     topology: Option<PathBuf>,
-    /// Ask the running Keyloom that has its administrators' pages here
+    /// Ask the running Keyloom with this admin address, instead of reading a file
     #[arg(long, conflicts_with = "topology", value_name = "URL")]
     admin: Option<String>,
-    /// A key as a store sees it, or RESOURCE/NAME with -n
+    /// A whole key, such as /registry/pods/default/web; with -n, RESOURCE/NAME
     #[arg(
         required_unless_present = "batch",
         default_value_t,
         hide_default_value = true
     )]
     key: String,
-    /// The end of the range
+    /// The end of the range, as in etcd's API
     range_end: Option<String>,
-    /// Every key that begins with KEY
+    /// All keys that begin with KEY
     #[arg(long, conflicts_with = "range_end")]
     prefix: bool,
-    /// KEY is RESOURCE/NAME in this namespace
+    /// KEY is RESOURCE/NAME in this namespace, such as pod/web
     #[arg(short, long)]
     namespace: Option<String>,
-    /// Keys and range ends one pair a line on standard input, tab between them, with escapes such
-    /// as `\\x00`; says the stores of each pair in one line, tabs between them
+    /// Read ranges from standard input, one a line: key, tab, range end, with escapes such as
+    /// `\\x00`; print the stores of each range on one line, with tabs between them
     #[arg(long, conflicts_with_all = ["key", "range_end", "prefix", "namespace"])]
     batch: bool,
 }
@@ -102,7 +103,7 @@ fn check(file: &Path, connect: bool) -> Result<ExitCode> {
                 say(&warning.in_file(&name))?;
             }
             say(&format!(
-                "{name}: {} stores, no error",
+                "{name}: no error, stores: {}",
                 accepted.topology.stores().len()
             ))?;
             if connect {
@@ -197,7 +198,7 @@ fn differences(old: &Path, new: &Path, connect: bool) -> Result<ExitCode> {
     let new = topology_file::load(Some(new), None)?;
     let moves = diff(&old, &new);
     if moves.is_empty() {
-        say("no key would live elsewhere")?;
+        say("no key would move")?;
     }
     for each in moves {
         say(&each.to_string())?;

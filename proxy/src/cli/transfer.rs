@@ -16,26 +16,26 @@ use crate::{
 /// How an etcd is reached over TLS.
 #[derive(Debug, Args)]
 struct Tls {
-    /// The authorities that may have signed the etcd's certificate; the system's if not given
+    /// The authorities (PEM) that are trusted for the etcd's certificate [default: the system's]
     #[arg(long)]
     ca_file: Option<PathBuf>,
-    /// The certificate to show to the etcd
+    /// The client certificate (PEM)
     #[arg(long, requires = "key_file")]
     cert_file: Option<PathBuf>,
-    /// Its key
+    /// The key of --cert-file (PEM)
     #[arg(long, requires = "cert_file")]
     key_file: Option<PathBuf>,
-    /// Accept any certificate
+    /// Accept any certificate of the etcd
     #[arg(long)]
     insecure_skip_tls_verify: bool,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct Import {
-    /// What is copied: an etcd, a kine, a Keyloom or a SQLite file, as `--endpoint` of `serve`
+    /// What to copy: an etcd, a kine, a Keyloom or a SQLite file, as --endpoint of serve
     #[arg(long, value_name = "ENDPOINT")]
     from: String,
-    /// The new database
+    /// The new database file
     #[arg(long, value_name = "sqlite://PATH", default_value = EMBEDDED)]
     to: String,
     #[command(flatten)]
@@ -44,14 +44,14 @@ pub(super) struct Import {
 
 #[derive(Debug, Args)]
 pub(super) struct Export {
-    /// What is copied; a SQLite file that a running Keyloom serves is copied through that one
+    /// What to copy. If a running Keyloom serves the SQLite file, give the address of that Keyloom
     #[arg(long, value_name = "ENDPOINT", default_value = EMBEDDED)]
     from: String,
-    /// A plain etcd; it can only be written by puts, so that its revisions and versions are its own
+    /// An empty etcd. It is written with puts, so it counts its own revisions and versions
     #[arg(long, value_name = "ENDPOINT")]
     to: String,
-    /// Write into an etcd that has keys or leases already: keys of the same name are replaced, all
-    /// others stay
+    /// Also write into an etcd that has keys or leases: existing keys of the same name are replaced,
+    /// other keys stay
     #[arg(long)]
     overwrite: bool,
     #[command(flatten)]
@@ -86,7 +86,7 @@ impl Export {
 fn until_signal(task: impl AsyncFnOnce(Environment) -> Result<()>) -> Result<ExitCode> {
     work(async move |environment, stop| {
         let done = stop.run_until_cancelled(task(environment)).await;
-        done.context("interrupted: nothing is finished; run it again, and it begins anew")?
+        done.context("interrupted before the end: run the command again; it starts from the beginning")?
     })
 }
 

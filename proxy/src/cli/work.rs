@@ -45,6 +45,6 @@ async fn cancel_on_signal(stop: CancellationToken) {
         _ = terminate.recv() => "SIGTERM",
         _ = interrupt.recv() => "SIGINT",
     };
-    info!(signal = name, "ending: what is under way is finished first");
+    info!(signal = name, "shutting down; running calls finish first");
     stop.cancel();
 }

@@ -16,7 +16,7 @@ use crate::cli::say;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Strays {
-    /// Where the running Keyloom has its administrators' pages
+    /// The admin address of the running Keyloom
     #[arg(
         long,
         env = "KEYLOOM_ADMIN",

@@ -61,7 +61,7 @@ pub(super) fn check(topology: &Topology) -> Result<ExitCode> {
                     let first = *seen.entry(found.cluster_id).or_insert(&spec.name);
                     let same = match first == spec.name {
                         true => String::new(),
-                        false => format!(", the same as store \"{first}\""),
+                        false => format!(", the same cluster as store \"{first}\""),
                     };
                     let revision = found.revision.get();
                     format!(
@@ -108,11 +108,11 @@ pub(super) fn hidden(old: &Topology, new: &Topology) -> Result<ExitCode> {
             };
             let said = match found {
                 Ok(found) => match found.example {
-                    None => "no key would be hidden".to_owned(),
+                    None => "keys that would be hidden: 0".to_owned(),
                     Some(example) => {
                         code = ExitCode::FAILURE;
                         let (count, example) = (found.count, example.escape_ascii());
-                        format!("{count} keys would be hidden, for example {example}")
+                        format!("keys that would be hidden: {count}, for example {example}")
                     }
                 },
                 Err(error) => {

@@ -86,7 +86,9 @@ impl Export {
 fn until_signal(task: impl AsyncFnOnce(Environment) -> Result<()>) -> Result<ExitCode> {
     work(async move |environment, stop| {
         let done = stop.run_until_cancelled(task(environment)).await;
-        done.context("interrupted before the end: run the command again; it starts from the beginning")?
+        done.context(
+            "interrupted before the end: run the command again; it starts from the beginning",
+        )?
     })
 }
 

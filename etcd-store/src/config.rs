@@ -196,13 +196,13 @@ impl Default for Connections {
 pub enum ConfigError {
     #[error("a store needs an endpoint")]
     NoEndpoint,
-    #[error("{0} endpoints are more than the {MOST_ENDPOINTS} that a store may have")]
+    #[error("{0} endpoints: a store can have {MOST_ENDPOINTS} at most")]
     TooManyEndpoints(usize),
-    #[error("{0:?} is no endpoint: http://HOST:PORT, https://HOST:PORT or unix:///PATH")]
+    #[error("{0:?} is not an endpoint: use http://HOST:PORT, https://HOST:PORT or unix:///PATH")]
     BadEndpoint(String),
-    #[error("{0} wants TLS, and nothing says which certificates to trust")]
+    #[error("{0} uses TLS, and no trusted certificates are set")]
     NoTls(Address),
-    #[error("a limit or a number of connections is 0")]
+    #[error("limits and numbers of connections must be above 0")]
     NothingAllowed,
 }
 

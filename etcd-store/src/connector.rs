@@ -110,7 +110,9 @@ async fn drive(mut connection: Driven, link: Watched, address: Address) {
     match ended {
         Ok(Ok(())) => tracing::debug!(%address, "connection closed"),
         Ok(Err(error)) => tracing::debug!(%address, %error, "connection broke"),
-        Err(error) => tracing::error!(%address, %error, "the task of a connection was lost"),
+        Err(error) => {
+            tracing::error!(%address, %error, "a connection ended because of an internal error")
+        }
     }
 }
 

@@ -121,17 +121,17 @@ impl Metrics {
         let store = registry.sub_registry_with_prefix("keyloom_store");
         store.register(
             "calls",
-            "Unary calls to stores, by what came of them",
+            "Unary calls to stores, by outcome",
             metrics.calls.clone(),
         );
         store.register(
             "call_duration_seconds",
-            "How long unary calls took, waiting included",
+            "Duration of unary calls in seconds, waiting included",
             metrics.seconds.clone(),
         );
         store.register(
             "calls_in_flight",
-            "Unary calls under way, waiting ones included",
+            "Unary calls in flight, waiting ones included",
             metrics.in_flight.clone(),
         );
         store.register(

@@ -92,7 +92,7 @@ async fn ask(core: &Arc<Core>, endpoint: &Endpoint) {
     match timeout_at(deadline, answer).await {
         Ok(Ok(_)) => {
             let address = &endpoint.connector.address;
-            tracing::info!(store = %core.name, endpoint = %address, "endpoint is well again");
+            tracing::info!(store = %core.name, endpoint = %address, "endpoint is healthy again");
             answered(core, endpoint);
         }
         Ok(Err(setback)) => {

@@ -117,8 +117,10 @@ impl Session {
 
     fn refused(&self, core: &Core, cause: &str) -> CallError {
         let (store, user) = (&core.name, &self.credentials.user);
-        tracing::warn!(%store, user, cause, "the store does not let us in");
-        CallError::NotSent(format!("store {store}: authentication as {user}: {cause}"))
+        tracing::warn!(%store, user, cause, "the store refused the login; calls to it fail");
+        CallError::NotSent(format!(
+            "store {store}: login as user {user} failed: {cause}"
+        ))
     }
 }
 

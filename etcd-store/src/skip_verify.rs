@@ -21,8 +21,8 @@ pub(super) struct SkipVerify {
 impl SkipVerify {
     pub(super) fn new(provider: Arc<CryptoProvider>) -> Self {
         tracing::warn!(
-            "skipVerify: the store's certificate is not checked; whoever is on the way can read \
-             and change everything"
+            "skipVerify is set: the store's certificate is not checked, so whoever is between \
+             Keyloom and the store can read and change everything"
         );
         Self { provider }
     }

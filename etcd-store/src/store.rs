@@ -168,9 +168,9 @@ pub(super) fn trouble(core: &Arc<Core>, endpoint: &Endpoint, state: EndpointStat
     let (store, now) = (&core.name, state);
     // What lasts is said once.
     if endpoint.health.state() == state {
-        tracing::debug!(%store, endpoint = %address, cause, ?now, "endpoint still in trouble");
+        tracing::debug!(%store, endpoint = %address, cause, ?now, "endpoint still fails");
     } else {
-        tracing::warn!(%store, endpoint = %address, cause, ?now, "endpoint in trouble");
+        tracing::warn!(%store, endpoint = %address, cause, ?now, "endpoint failed; it is probed until it answers");
     }
     let cause: Arc<str> = format!("{address}: {cause}").into();
     endpoint.health.failed(state, Arc::clone(&cause));

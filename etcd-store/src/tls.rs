@@ -50,13 +50,13 @@ pub struct TlsConfig {
 /// Why certificates cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    #[error("the {0} is no PEM: {1}")]
+    #[error("the {0} is not PEM: {1}")]
     Pem(&'static str, pem::Error),
-    #[error("the CA file holds no certificate")]
+    #[error("the CA file has no certificate")]
     NoAuthority,
-    #[error("the operating system trusts no certificate authority, and no CA file is given")]
+    #[error("the system has no trusted certificate authorities: set caFile")]
     NoSystemAuthority,
-    #[error("a client certificate and its key go together: the {0} is missing")]
+    #[error("the {0} is missing: a client certificate needs a certificate and a key")]
     Half(&'static str),
     #[error("the certificates cannot be used: {0}")]
     Unusable(#[from] rustls::Error),

@@ -85,7 +85,10 @@ impl Inner {
         if header.is_some_and(|header| header.cluster_id != 0) {
             return Ok(Kind::Etcd);
         }
-        tracing::info!(store = self.name, "the store is a kine");
+        tracing::info!(
+            store = self.name,
+            "the store is a kine; some calls are limited"
+        );
         let random = Arc::clone(&self.random);
         Ok(Kind::Kine(KineStore::new(
             &self.name,

@@ -109,8 +109,8 @@ impl Store for KineStore {
     }
 
     fn refuses_the_ledger(&self) -> BoxFuture<'static, Result<Option<&'static str>, CallError>> {
-        let why = "it is a kine, whose transactions write one key each: the ledger cannot be kept \
-                   there. Make it a backend, and an etcd or a sqlite:// file the default store";
+        let why = "it is a kine. Its transactions write one key each, so it cannot hold the ledger. \
+                   Make it a backend, and use an etcd or a sqlite:// file as the default store";
         ready(Ok(Some(why))).boxed()
     }
 }

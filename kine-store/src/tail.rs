@@ -163,8 +163,13 @@ impl Core {
         let known = *self.tail.delivered.borrow();
         let (marker, at) = self.marker(asked).await?;
         if *self.tail.incarnation.get_or_init(|| marker) != marker {
-            warn!(store = %self.name, "another kine answers now: restart Keyloom on the one it knows");
-            return Err(CallError::NotSent("another kine answers".to_owned()));
+            warn!(
+                store = %self.name,
+                "another kine answers under this store's name; calls fail until Keyloom is restarted \
+                 on the right one"
+            );
+            let why = "another kine answers under this store's name".to_owned();
+            return Err(CallError::NotSent(why));
         }
         let begin = if known > 0 { known } else { at };
         let answers = self.watch_from(begin + 1).await?;

@@ -232,9 +232,9 @@ fn check_declared(topology: &Topology, declared: &Declared) -> Result<()> {
 fn health_of(store: &EtcdStore, page: &mut String) {
     for endpoint in store.health() {
         let state = match endpoint.state {
-            EndpointState::Untried => "untried",
-            EndpointState::Well => "well",
-            EndpointState::Unwell => "unwell",
+            EndpointState::Untried => "unknown",
+            EndpointState::Well => "healthy",
+            EndpointState::Unwell => "degraded",
             EndpointState::Unreachable => "unreachable",
         };
         let error = endpoint.last_error.as_deref().unwrap_or("");

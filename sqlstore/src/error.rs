@@ -51,7 +51,19 @@ impl FaultKind {
             Self::Locked => "locked by another process",
             Self::Corrupt => "corrupt",
             Self::Io => "not readable or writable",
-            Self::Other => "in trouble",
+            Self::Other => "failing",
+        }
+    }
+
+    /// Its label in metrics.
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::ReadOnly => "read_only",
+            Self::Locked => "locked",
+            Self::Corrupt => "corrupt",
+            Self::Io => "io",
+            Self::Other => "other",
         }
     }
 }
@@ -112,7 +124,10 @@ impl Stop {
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// Another process, or this one, has it open.
-    #[error("{origin} is in use by {owner}; a database file has one owner at a time")]
+    #[error(
+        "{origin} is in use by {owner}: stop that process first; one process at a time can open a database \
+         file"
+    )]
     InUse {
         /// Which.
         origin: Origin,
@@ -131,7 +146,8 @@ pub enum OpenError {
     },
     /// It was written by a newer program.
     #[error(
-        "{origin} has schema version {found}, this program knows up to {known}; use a newer one"
+        "{origin} has schema version {found}, and this program knows versions up to {known}: use a newer \
+         Keyloom"
     )]
     NewerSchema {
         /// Which.
@@ -150,17 +166,17 @@ pub enum OpenError {
         hint: &'static str,
     },
     /// An import was not finished.
-    #[error("{origin} is an import that was not finished: remove it and begin the import again")]
+    #[error("{origin} is an unfinished import: remove the file and run the import again")]
     Unfinished {
         /// Which.
         origin: Origin,
     },
     /// It stands below what its clients were told.
     #[error(
-        "{origin} is at revision {found}, but {noted} was given out, as {file} says: it is an older \
-         backup, or has lost writes. Put the newer database back, or declare it with \
-         `--restored {}`: its revisions then go on above all that was given out, and its clients \
-         list again", origin.name
+        "{origin} is at revision {found}, but {noted} was given out, according to {file}: the \
+         database is an older backup, or it has lost writes. Put the newer database back, or declare \
+         the backup with `--restored {}`: then its revisions go on above all that were given out, \
+         and clients list again", origin.name
     )]
     Older {
         /// Which.
@@ -174,8 +190,8 @@ pub enum OpenError {
     },
     /// It is declared to be a backup, and nothing says how far the original got.
     #[error(
-        "{origin} is declared as restored, but there is no {file}, so nothing says which revisions \
-         were given out: say `--restored {}=REVISION` with one above them all", origin.name
+        "{origin} is declared as restored, but there is no {file} that says which revisions were \
+         given out: use `--restored {}=REVISION` with a revision above all of them", origin.name
     )]
     HowFar {
         /// Which.
@@ -185,9 +201,9 @@ pub enum OpenError {
     },
     /// What is noted beside it cannot be read.
     #[error(
-        "{origin}: {file} is damaged, so nothing says which revisions were given out. If the \
-         database is the newest there was, remove that file; if it is a backup, remove it and say \
-         `--restored {}=REVISION` with a revision above all that was given out", origin.name
+        "{origin}: {file} is damaged, so it does not say which revisions were given out. If the \
+         database is the newest one, remove that file. If it is a backup, remove that file and use \
+         `--restored {}=REVISION` with a revision above all that were given out", origin.name
     )]
     BadNote {
         /// Which.
@@ -207,7 +223,7 @@ pub enum OpenError {
         what: &'static str,
     },
     /// The system gave no thread.
-    #[error("{origin}: no thread: {why}")]
+    #[error("{origin}: a thread could not be started: {why}")]
     Thread {
         /// Which.
         origin: Origin,

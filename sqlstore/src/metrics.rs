@@ -86,17 +86,17 @@ impl Metrics {
         let to = registry.sub_registry_with_prefix("keyloom_sqlstore");
         to.register(
             "statement_duration_seconds",
-            "How long statements took",
+            "Duration of statements, in seconds",
             all.statements.clone(),
         );
         to.register(
             "slow_statements",
-            "Statements over the store's limit",
+            "Statements that took longer than 100 ms",
             all.slow.clone(),
         );
         to.register(
             "faults",
-            "Statements that the database did not carry out",
+            "Statements that failed, by cause",
             all.faults.clone(),
         );
         to.register(
@@ -111,20 +111,20 @@ impl Metrics {
         );
         to.register(
             "compacted_revision",
-            "What can no longer be read is below",
+            "The revision of the last compaction; nothing below it can be read",
             all.compacted.clone(),
         );
-        to.register("objects", "Living keys", all.objects.clone());
+        to.register("objects", "Keys that exist", all.objects.clone());
         to.register(
             "object_bytes",
-            "What living keys and their values take",
+            "Bytes of these keys and their values",
             all.bytes.clone(),
         );
         to.register("leases", "Leases that have not expired", all.leases.clone());
         to.register("watchers", "Open watches", all.watchers.clone());
         to.register(
             "watch_catch_ups",
-            "Reads of the history for watches",
+            "Reads of the history for watches that were behind",
             all.catch_ups.clone(),
         );
         to.register(
@@ -199,7 +199,7 @@ impl StoreMetrics {
     pub(crate) fn fault(&self, kind: FaultKind) {
         let labels = FaultLabels {
             store: self.store.clone(),
-            fault: kind.name(),
+            fault: kind.label(),
         };
         self.families.faults.get_or_create(&labels).inc();
     }

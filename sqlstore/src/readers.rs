@@ -136,7 +136,7 @@ fn in_transaction<S: Session, T>(
         .and_then(|()| read(session));
     session.rollback();
     if let Err(Stop::Sql(fault)) = &result {
-        tracing::error!(%fault, "read");
+        tracing::error!(%fault, "a read failed");
     }
     result
 }

@@ -118,7 +118,7 @@ impl<S: Session> Writer<S> {
 
     fn look_after_the_log(&mut self) {
         if let Err(fault) = self.session.between_writes() {
-            tracing::warn!(%fault, "between writes");
+            tracing::warn!(%fault, "the log could not begin anew; trying again later");
         }
     }
 
@@ -217,7 +217,7 @@ impl<S: Session> Writer<S> {
         if !self.keeps_counts
             && let Err(fault) = self.keep_counts()
         {
-            tracing::warn!(%fault, "counts are not kept");
+            tracing::warn!(%fault, "the counts of keys could not be stored; the next start counts again");
             self.session.rollback();
         }
         self.chores.begin_sweep(&mut self.session, &self.marks)?;
@@ -288,7 +288,7 @@ impl<S: Session> Writer<S> {
     }
 
     fn note(&self, fault: &SqlFault) {
-        tracing::error!(%fault, "write");
+        tracing::error!(%fault, "a write failed");
         if fault.kind == crate::error::FaultKind::Full {
             self.shared.full.store(true, Ordering::Relaxed);
         }

@@ -267,7 +267,7 @@ async fn a_schema_of_a_newer_program_is_refused_and_left_alone() {
     for words in [
         "store default (./keyloom.db)",
         "schema version 10",
-        "use a newer one",
+        "use a newer Keyloom",
     ] {
         assert!(refusal.contains(words), "{refusal}");
     }

@@ -326,7 +326,7 @@ impl<S: Session> Stream<S> {
             Ok(CaughtUp::Compacted(compacted)) => self.end_compacted(from, compacted).await,
             Err(CallError::NotSent(_)) => Err(Gone),
             Err(error) => {
-                tracing::warn!(store = %self.shared.origin, %error, "a watch waits");
+                tracing::warn!(store = %self.shared.origin, %error, "a watch could not read the history; trying again");
                 tokio::time::sleep(AFTER_A_FAULT).await;
                 Ok(())
             }

@@ -206,7 +206,7 @@ impl<S: Session> Writer<S> {
         if marks != self.marks {
             tracing::error!(
                 store = %self.shared.origin, ours = ?self.marks, found = ?marks,
-                "another program has written to the database",
+                "another program has written to the database; its state is read again",
             );
             self.load(false)?;
             self.session.begin_write(Survives::Power)?;
@@ -275,7 +275,7 @@ impl<S: Session> Writer<S> {
         self.chores.committed();
         if compacted && let Err(fault) = self.chores.begin_sweep(&mut self.session, &self.marks) {
             // The next opening begins it.
-            tracing::warn!(%fault, "sweep");
+            tracing::warn!(%fault, "compacted revisions could not be removed; the next start tries again");
         }
         self.show();
     }
@@ -286,7 +286,7 @@ impl<S: Session> Writer<S> {
         self.session.rollback();
         self.sound = false;
         if let Err(fault) = self.load(false) {
-            tracing::error!(%fault, "the state could not be read anew");
+            tracing::error!(%fault, "the state could not be read again; the next write tries");
         }
     }
 }

@@ -165,7 +165,7 @@ impl Checkpointer {
             before = self.moved.load(Ordering::Relaxed);
             if let Err(fault) = self.run_on(connection, watchman) {
                 // Nothing is lost: the log keeps what could not be moved.
-                tracing::warn!(%fault, "checkpoint");
+                tracing::warn!(%fault, "the log could not be moved into the database; trying again later");
             }
             if let Some(file) = file {
                 self.sync(file, watchman);
@@ -186,7 +186,7 @@ impl Checkpointer {
             synced.map_err(|error| rusqlite::Error::SqliteFailure(error, None))
         };
         if let Err(fault) = watchman.timed(Statement::SyncFile, sync) {
-            tracing::warn!(%fault, "checkpoint");
+            tracing::warn!(%fault, "the database file could not be synced; trying again later");
         }
     }
 

@@ -117,7 +117,8 @@ impl HighWaterMark for Notes {
         if let Some(error) = failed.filter(|_| !before) {
             tracing::warn!(
                 store = %self.origin, file = %self.path.display(), %error,
-                "what was given out cannot be noted: an older backup may not be told from this one"
+                "the newest revision could not be recorded beside the database: an older backup of it may \
+                 not be detected"
             );
         }
     }

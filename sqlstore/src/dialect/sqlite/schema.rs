@@ -120,7 +120,8 @@ fn lost(
     {
         tracing::warn!(
             store = %origin, was = other.cluster_id, is = identity.cluster_id,
-            "another database was here before, up to revision {}", other.revision
+            "the database file was replaced by another one; the last one was at revision {}",
+            other.revision
         );
     }
     let ours = |noted: &Noted| noted.cluster_id == identity.cluster_id;
@@ -141,10 +142,10 @@ fn lost(
         return Err(OpenError::HowFar { origin, file });
     };
     if found >= noted.unwrap_or(0) && found > restored.above.unwrap_or(0) {
-        tracing::info!(store = %origin, found, "declared as restored, and above {above} already");
+        tracing::info!(store = %origin, found, "--restored has no effect: the database is above revision {above} already");
         return Ok(None);
     }
-    tracing::warn!(store = %origin, found, above, "restored: revisions go on above");
+    tracing::warn!(store = %origin, found, above, "restored from a backup: revisions go on above all that were given out");
     Ok(Some(above))
 }
 

@@ -111,8 +111,8 @@ async fn a_wrong_password_sends_nothing() {
     let (peer, _) = guarded(&network, EtcdError::InvalidAuthToken);
     let store = store_of(&network, credentials("wrong"));
     let cause = not_sent(store.call(write()).await);
-    let expected = "store main: authentication as root: etcdserver: authentication failed, \
-                    invalid user ID or password";
+    let expected = "store main: login as user root failed: etcdserver: authentication \
+                    failed, invalid user ID or password";
     assert_eq!(cause, expected);
     assert_eq!(peer.seen("Txn").len(), 0);
 }

@@ -185,7 +185,7 @@ async fn half_of_an_import_is_refused_by_name() {
     let opened = SqliteStore::open(renamed.options.clone(), clock, &metrics).await;
     let error = opened.expect_err("a refusal");
     assert!(matches!(error, OpenError::Unfinished { .. }), "{error:?}");
-    assert!(error.to_string().contains("begin the import again"));
+    assert!(error.to_string().contains("run the import again"));
     // The same file, finished, is a store.
     importer.add(&contents()[2..]).unwrap();
     let snapshot = Snapshot {

@@ -6,6 +6,7 @@ use keyloom_etcd_api::KeyRange;
 use crate::{
     matcher::{Matcher, Namespaces, Rule},
     meaning::{Meaning, nowhere},
+    problem::Position,
     spec::StoreIndex,
     topology::{Moved, Topology},
 };
@@ -55,7 +56,7 @@ impl Affected {
         let rule = Rule {
             store: MOVED,
             matcher: Matcher::Namespace(namespaces),
-            line: 0,
+            at: Position::default(),
         };
         let meaning = Meaning {
             stores: vec![nowhere(), nowhere()],

@@ -1,210 +1,173 @@
-//! The first stage: a topology file as it is written, typed, with the line of everything.
+//! The first stage: a topology file as it is written. One set of types reads it, writes it, and is
+//! its JSON schema: the comments of the types and fields below are what an editor shows.
 //!
 //! Nothing is decided here; `meaning.rs` does that.
 
 mod matcher;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, num::NonZeroU32};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub(crate) use matcher::{CustomInput, NamespaceInput, PrefixInput, RegexpInput};
 
 use crate::{
-    fields::{Fields, Text},
-    problem::Problems,
-    yaml::{Node, Value},
+    duration::DurationText,
+    spanned::{Field, Texts, Unused},
+    spec::DeleteRangeOverStores,
 };
 
-pub(crate) use matcher::{CustomInput, MatcherInput, NamespaceInput, PrefixInput, RegexpInput};
-
-/// Known fields that do nothing yet.
-const NO_EFFECT: [&str; 7] = [
-    "compactInterval",
-    "compactIntervalJitter",
-    "compactTimeout",
-    "compactMinRetain",
-    "compactBatchSize",
-    "connectionPool",
-    "disableStorageLevelFiltering",
-];
-
-#[derive(Debug, Default)]
+/// Which key lives on which store.
+#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename = "topology", rename_all = "camelCase")]
+#[serde(default, deny_unknown_fields)]
 pub(crate) struct FileInput {
-    pub(crate) default: Option<BackendInput>,
-    pub(crate) registry_prefixes: Option<Vec<Text>>,
-    pub(crate) delete_range_over_stores: Option<Text>,
-    pub(crate) backends: Vec<BackendInput>,
+    /// The store for every key that no backend claims. It also keeps the ledger. It is named here
+    /// or by `--endpoint`, not both.
+    #[serde(skip_serializing_if = "Field::is_absent")]
+    pub(crate) default: Field<BackendInput>,
+    /// What kube-apiserver has as `--etcd-prefix`; a list where several apiservers share one
+    /// Keyloom. Without it: `/registry`.
+    #[serde(skip_serializing_if = "Field::is_absent")]
+    pub(crate) registry_prefix: Field<Texts>,
+    /// What happens to a DeleteRange that touches several stores. Without it: `split`.
+    #[serde(skip_serializing_if = "Field::is_absent")]
+    pub(crate) delete_range_over_stores: Field<DeleteRangeOverStores>,
+    /// From top to bottom: a key lives on the first backend that claims it.
+    #[serde(skip_serializing_if = "Field::is_absent")]
+    pub(crate) backends: Field<Vec<Field<BackendInput>>>,
 }
 
-/// One backend, or the default store, which has neither name nor matcher.
-#[derive(Debug)]
+/// A store, and which keys it claims.
+#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename = "backend", rename_all = "camelCase")]
+#[serde(default, deny_unknown_fields)]
 pub(crate) struct BackendInput {
-    pub(crate) line: usize,
-    pub(crate) name: Option<Text>,
-    pub(crate) endpoints: Vec<Text>,
-    pub(crate) tls: Option<TlsInput>,
-    pub(crate) limits: LimitsInput,
-    pub(crate) labels: BTreeMap<String, String>,
-    /// In a valid file exactly one, and none for the default store.
-    pub(crate) matchers: Vec<(usize, MatcherInput)>,
+    /// Unique. The ledger knows the store by this name, so it must not change while the store holds
+    /// keys. The default store needs none.
+    #[serde(skip_serializing_if = "Field::is_absent")]
+    #[schemars(extend("pattern" = "^[A-Za-z0-9._-]{1,128}$"))]
+    pub(crate) name: Field<String>,
+    /// A URL: http, https, unix or unixs for etcd, sqlite, postgres or mysql for a database.
+    /// `${NAME}` and `${file:PATH}` are replaced; `$$` is a dollar sign.
+    #[serde(skip_serializing_if = "Field::is_absent")]
+    #[schemars(extend("examples" = ["https://etcd-0:2379", "sqlite:///var/lib/keyloom/main.db"]))]
+    pub(crate) endpoint: Field<String>,
+    /// Several members of one etcd cluster, instead of `endpoint`.
+    #[serde(skip_serializing_if = "Field::is_absent")]
+    pub(crate) endpoints: Field<Texts>,
+    /// The files of a TLS connection to the store. Without it the endpoint's scheme decides alone,
+    /// with the system's certificate authorities.
+    #[serde(rename = "backendTLS", skip_serializing_if = "Field::is_absent")]
+    pub(crate) tls: Field<TlsInput>,
+    /// What Keyloom asks of the store at most.
+    #[serde(skip_serializing_if = "Field::is_absent")]
+    pub(crate) limits: Field<LimitsInput>,
+    /// Free names with texts, such as `region: eu`.
+    #[serde(skip_serializing_if = "Field::is_absent")]
+    #[schemars(with = "BTreeMap<String, Label>")]
+    pub(crate) labels: Field<BTreeMap<String, Field<String>>>,
+    /// Claims the keys below path segments, or with a prefix in bytes.
+    #[serde(skip_serializing_if = "Field::is_absent")]
+    pub(crate) prefix: Field<PrefixInput>,
+    /// Claims the keys that a regular expression matches.
+    #[serde(skip_serializing_if = "Field::is_absent")]
+    pub(crate) regexp: Field<RegexpInput>,
+    /// Claims the objects of namespaces.
+    #[serde(skip_serializing_if = "Field::is_absent")]
+    pub(crate) namespace: Field<NamespaceInput>,
+    /// Claims the objects of a custom resource, or of all custom resources of a group.
+    #[serde(skip_serializing_if = "Field::is_absent")]
+    pub(crate) customresource: Field<CustomInput>,
+    /// Has no effect yet.
+    #[serde(skip_serializing_if = "Field::is_absent")]
+    pub(crate) connection_pool: Field<ConnectionPoolInput>,
+    /// Has no effect yet.
+    #[serde(skip_serializing_if = "Field::is_absent")]
+    pub(crate) compact_interval: Field<Unused<DurationText>>,
+    /// Has no effect yet.
+    #[serde(skip_serializing_if = "Field::is_absent")]
+    pub(crate) compact_interval_jitter: Field<Unused<serde_json::Value>>,
+    /// Has no effect yet.
+    #[serde(skip_serializing_if = "Field::is_absent")]
+    pub(crate) compact_timeout: Field<Unused<DurationText>>,
+    /// Has no effect yet.
+    #[serde(skip_serializing_if = "Field::is_absent")]
+    pub(crate) compact_min_retain: Field<Unused<i64>>,
+    /// Has no effect yet.
+    #[serde(skip_serializing_if = "Field::is_absent")]
+    pub(crate) compact_batch_size: Field<Unused<i64>>,
+    /// Has no effect yet.
+    #[serde(skip_serializing_if = "Field::is_absent")]
+    pub(crate) disable_storage_level_filtering: Field<Unused<bool>>,
+    /// Is known, to be refused: to ignore it would mix up the keys of tenants who share one etcd.
+    #[serde(skip_serializing)]
+    #[schemars(skip)]
+    pub(crate) key_prefix: Field<Unused<String>>,
 }
 
-#[derive(Debug, Default)]
+/// The files of a TLS connection to a store.
+#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename = "backendTLS", rename_all = "camelCase")]
+#[serde(default, deny_unknown_fields)]
 pub(crate) struct TlsInput {
-    pub(crate) line: usize,
-    pub(crate) ca_file: Option<Text>,
-    pub(crate) cert_file: Option<Text>,
-    pub(crate) key_file: Option<Text>,
-    pub(crate) skip_verify: bool,
+    /// The certificate authorities to trust. Without it: the system's.
+    #[serde(skip_serializing_if = "Field::is_absent")]
+    pub(crate) ca_file: Field<String>,
+    /// Keyloom's own certificate, with `keyFile`.
+    #[serde(skip_serializing_if = "Field::is_absent")]
+    pub(crate) cert_file: Field<String>,
+    /// The key of `certFile`.
+    #[serde(skip_serializing_if = "Field::is_absent")]
+    pub(crate) key_file: Field<String>,
+    /// Accepts any certificate of the store: whoever is in between can read and write.
+    #[serde(skip_serializing_if = "Field::is_absent")]
+    pub(crate) skip_verify: Field<bool>,
 }
 
-#[derive(Debug, Default)]
+/// What Keyloom asks of a store at most.
+#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename = "limits", rename_all = "camelCase")]
+#[serde(default, deny_unknown_fields)]
 pub(crate) struct LimitsInput {
-    pub(crate) max_in_flight: Option<u32>,
-    pub(crate) timeout: Option<Duration>,
+    /// Calls under way at a time. Without it: 4096.
+    #[serde(skip_serializing_if = "Field::is_absent")]
+    pub(crate) max_in_flight: Field<NonZeroU32>,
+    /// How long one call may take, unless the client's deadline is sooner. Without it: `60s`.
+    #[serde(skip_serializing_if = "Field::is_absent")]
+    pub(crate) timeout: Field<DurationText>,
+    /// Has no effect yet.
+    #[serde(skip_serializing_if = "Field::is_absent")]
+    pub(crate) requests_per_second: Field<Unused<f64>>,
 }
 
-/// Reads the whole file; an empty one is a file without backends.
-pub(crate) fn read(node: &Node, problems: &mut Problems) -> Option<FileInput> {
-    let mut fields = Fields::open(node, "the topology", problems)?;
-    let default = fields.take("default");
-    let registry_prefixes = fields.texts("registryPrefix", problems);
-    let delete_range_over_stores = fields.text("deleteRangeOverStores", problems);
-    let backends = fields.take("backends");
-    fields.finish(problems);
-    Some(FileInput {
-        default: default.and_then(|(_, node)| backend(node, "`default`", false, problems)),
-        registry_prefixes,
-        delete_range_over_stores,
-        backends: backends.map_or_else(Vec::new, |(_, node)| list(node, problems)),
-    })
+/// Connections to a database. None of it has an effect yet.
+#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename = "connectionPool", rename_all = "camelCase")]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct ConnectionPoolInput {
+    #[serde(skip_serializing_if = "Field::is_absent")]
+    #[schemars(with = "i64")]
+    max_idle: Field<String>,
+    #[serde(skip_serializing_if = "Field::is_absent")]
+    #[schemars(with = "i64")]
+    max_open: Field<String>,
+    #[serde(skip_serializing_if = "Field::is_absent")]
+    max_life_time: Field<DurationText>,
+    #[serde(skip_serializing_if = "Field::is_absent")]
+    max_idle_time: Field<DurationText>,
+    /// The older name of `maxIdleTime`.
+    #[serde(skip_serializing_if = "Field::is_absent")]
+    max_idle_life_time: Field<DurationText>,
 }
 
-fn list(node: &Node, problems: &mut Problems) -> Vec<BackendInput> {
-    let Value::List(items) = &node.value else {
-        problems.error(node.line, "`backends` must be a list");
-        return Vec::new();
-    };
-    let read = items.iter().filter_map(|item| {
-        let owner = owner(item);
-        backend(item, &owner, true, problems)
-    });
-    read.collect()
-}
-
-/// How messages call a backend: by its name, if it can be found.
-fn owner(node: &Node) -> String {
-    let Value::Map(entries) = &node.value else {
-        return "a backend".into();
-    };
-    let name = entries.iter().find(|entry| entry.name == "name");
-    match name.map(|entry| &entry.node.value) {
-        Some(Value::Scalar(name)) => format!("backend `{name}`"),
-        _ => "a backend".into(),
-    }
-}
-
-fn backend(
-    node: &Node,
-    owner: &str,
-    takes_matcher: bool,
-    problems: &mut Problems,
-) -> Option<BackendInput> {
-    let mut fields = Fields::open(node, owner, problems)?;
-    let line = fields.line;
-    let mut name = fields.text("name", problems);
-    let endpoints = endpoints(&mut fields, problems);
-    let tls = tls(&mut fields, problems);
-    let limits = limits(&mut fields, problems);
-    let labels = fields.labels("labels", problems);
-    not_yet(&mut fields, problems);
-    let matchers = if takes_matcher {
-        matcher::read_all(&mut fields, &mut name, problems)
-    } else {
-        Vec::new()
-    };
-    fields.finish(problems);
-    Some(BackendInput {
-        line,
-        name,
-        endpoints,
-        tls,
-        limits,
-        labels,
-        matchers,
-    })
-}
-
-fn endpoints(fields: &mut Fields<'_>, problems: &mut Problems) -> Vec<Text> {
-    let one = fields.text("endpoint", problems);
-    let several = fields.texts("endpoints", problems);
-    if let (Some(one), Some(_)) = (&one, &several) {
-        problems.error(one.line, "`endpoint` or `endpoints`, not both");
-    }
-    several.or(one.map(|one| vec![one])).unwrap_or_default()
-}
-
-fn tls(fields: &mut Fields<'_>, problems: &mut Problems) -> Option<TlsInput> {
-    let (line, node) = fields.take("backendTLS")?;
-    let mut fields = Fields::open(node, "`backendTLS`", problems)?;
-    let [ca_file, cert_file, key_file] =
-        ["caFile", "certFile", "keyFile"].map(|name| fields.text(name, problems));
-    let skip_verify = fields.flag("skipVerify", problems).unwrap_or_default();
-    fields.finish(problems);
-    Some(TlsInput {
-        line,
-        ca_file,
-        cert_file,
-        key_file,
-        skip_verify,
-    })
-}
-
-fn limits(fields: &mut Fields<'_>, problems: &mut Problems) -> LimitsInput {
-    let Some((_, node)) = fields.take("limits") else {
-        return LimitsInput::default();
-    };
-    let Some(mut fields) = Fields::open(node, "`limits`", problems) else {
-        return LimitsInput::default();
-    };
-    let max_in_flight = fields.count("maxInFlight", problems);
-    let timeout = fields.duration("timeout", problems);
-    if let Some((line, _)) = fields.take("requestsPerSecond") {
-        no_effect("limits.requestsPerSecond", line, problems);
-    }
-    fields.finish(problems);
-    LimitsInput {
-        max_in_flight,
-        timeout,
-    }
-}
-
-/// Fields of the dialect that Keyloom knows and does not act on.
-fn not_yet(fields: &mut Fields<'_>, problems: &mut Problems) {
-    for name in NO_EFFECT {
-        if let Some((line, node)) = fields.take(name) {
-            no_effect(name, line, problems);
-            if name == "connectionPool" {
-                connection_pool(node, problems);
-            }
-        }
-    }
-    if let Some((line, _)) = fields.take("keyPrefix") {
-        // To ignore it would mix up the keys of tenants who share one etcd.
-        problems.error(line, "`keyPrefix` is not supported yet");
-    }
-}
-
-fn connection_pool(node: &Node, problems: &mut Problems) {
-    let Some(mut fields) = Fields::open(node, "`connectionPool`", problems) else {
-        return;
-    };
-    for name in ["maxIdle", "maxOpen"] {
-        fields.text(name, problems);
-    }
-    for name in ["maxLifeTime", "maxIdleTime", "maxIdleLifeTime"] {
-        fields.duration(name, problems);
-    }
-    fields.finish(problems);
-}
-
-fn no_effect(name: &str, line: usize, problems: &mut Problems) {
-    problems.warning(line, format!("`{name}` has no effect yet"));
+/// The value of a label, for the schema: anything that can be written without quotes is a text.
+#[derive(JsonSchema)]
+#[schemars(untagged, inline)]
+#[expect(dead_code, reason = "only its schema is used")]
+enum Label {
+    Text(String),
+    Number(f64),
+    Flag(bool),
 }

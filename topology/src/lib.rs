@@ -1,14 +1,15 @@
 //! Which key lives on which store.
 //!
-//! A topology file is read in stages: text -> tree with lines (`yaml`) -> typed input (`input`) ->
-//! checked meaning (`meaning`) -> an immutable [`Topology`] with indexes for its two questions:
-//! [`Topology::route`], the store of a key, and [`Topology::cover`], the stores that can hold a key
-//! of a range. Everything here is pure: files and the environment are reached through [`Source`].
+//! A topology file is read in stages: text -> tree with positions (`yaml`) -> typed input (`input`,
+//! through serde by `reader`) -> checked meaning (`meaning`) -> an immutable [`Topology`] with
+//! indexes for its two questions: [`Topology::route`], the store of a key, and [`Topology::cover`],
+//! the stores that can hold a key of a range. The input types are also the file's JSON schema and
+//! what a topology is written with. Everything here is pure: files and the environment are reached
+//! through [`Source`].
 
 mod affected;
 mod duration;
 mod endpoint;
-mod fields;
 mod index;
 mod input;
 mod interpolate;
@@ -16,21 +17,26 @@ mod kubernetes;
 mod matcher;
 mod meaning;
 mod problem;
+mod reader;
 mod regexp;
+mod schema;
 mod secret;
 mod source;
+mod spanned;
 mod spec;
 mod text;
 mod topology;
 mod yaml;
 
 pub use affected::Affected;
+pub use duration::{DurationError, parse_duration};
 pub use endpoint::{
     Address, Endpoint, EndpointKind, EtcdEndpoint, EtcdScheme, Login, MysqlEndpoint,
     PostgresEndpoint, SqliteEndpoint,
 };
 pub use kubernetes::object_key;
-pub use problem::{Problem, Refused, Severity};
+pub use problem::{Position, Problem, Refused, Severity};
+pub use schema::schema;
 pub use secret::Secret;
 pub use source::{NoSource, Source};
 pub use spec::{DEFAULT_STORE, DeleteRangeOverStores, Limits, StoreIndex, StoreSpec, TlsSpec};
@@ -74,8 +80,8 @@ pub fn parse(text: &str, options: &ParseOptions<'_>) -> Result<Accepted, Refused
     }
 }
 
-/// Checks a file and says everything about it, one line each: `file:line: error: text`. No line
-/// means that nothing is wrong.
+/// Checks a file and says everything about it, one line each: `file:line:column: error: text`.
+/// No line means that nothing is wrong.
 #[must_use]
 pub fn check(file: &str, text: &str, options: &ParseOptions<'_>) -> Vec<String> {
     let problems = match parse(text, options) {
@@ -104,7 +110,7 @@ fn read(
         return None;
     }
     let file = match tree {
-        Some(tree) => input::read(&tree, problems)?,
+        Some(tree) => reader::read(&tree, problems)?,
         None => input::FileInput::default(),
     };
     let meaning = meaning::of(&file, options, problems);
@@ -113,10 +119,10 @@ fn read(
     }
     match Topology::compile(meaning) {
         Ok(topology) => {
-            for (line, taker) in topology.shadowed() {
-                let by = taker.map_or_else(String::new, |line| format!(": see line {line}"));
+            for (at, taker) in topology.shadowed() {
+                let by = taker.map_or_else(String::new, |at| format!(": see line {}", at.line));
                 let text = format!("no key can match: earlier routes have them all{by}");
-                problems.warning(line, text);
+                problems.warning(at, text);
             }
             Some(topology)
         }

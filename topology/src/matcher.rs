@@ -3,14 +3,14 @@
 
 use std::{fmt, sync::Arc};
 
-use crate::{regexp::Regexp, spec::StoreIndex};
+use crate::{problem::Position, regexp::Regexp, spec::StoreIndex};
 
 /// One route, in the order of the file.
 #[derive(Clone, Debug)]
 pub(crate) struct Rule {
     pub(crate) store: StoreIndex,
     pub(crate) matcher: Matcher,
-    pub(crate) line: usize,
+    pub(crate) at: Position,
 }
 
 #[derive(Clone, Debug)]

@@ -11,10 +11,10 @@ pub(crate) use backend::nowhere;
 
 use crate::{
     ParseOptions,
-    fields::Text,
     input::{BackendInput, FileInput},
     matcher::Rule,
-    problem::Problems,
+    problem::{Position, Problems},
+    spanned::{Field, Spanned, Text, Texts},
     spec::{DEFAULT_STORE, DeleteRangeOverStores, StoreIndex, StoreSpec},
 };
 
@@ -34,13 +34,14 @@ pub(crate) struct Meaning {
 /// Checks everything; what is wrong is left out of the result and reported.
 pub(crate) fn of(file: &FileInput, options: &ParseOptions<'_>, problems: &mut Problems) -> Meaning {
     let mut meaning = Meaning {
-        bases: bases(file.registry_prefixes.as_deref(), problems),
-        delete_range_over_stores: delete_range(file, problems),
+        bases: bases(file.registry_prefix.value(), problems),
+        delete_range_over_stores: delete_range(file),
         ..Meaning::default()
     };
     default_store(file, options, &mut meaning, problems);
     let mut names = HashMap::new();
-    for input in &file.backends {
+    let backends = file.backends.value().into_iter().flatten();
+    for input in backends.filter_map(Field::spanned) {
         one_backend(input, options, &mut names, &mut meaning, problems);
     }
     meaning
@@ -53,17 +54,18 @@ fn default_store(
     problems: &mut Problems,
 ) {
     let given = options.default_endpoint.as_ref();
-    match (&file.default, given) {
+    match (file.default.spanned(), given) {
         (Some(default), Some(_)) => problems.error(
-            default.line,
+            default.at,
             "the default store is given here and by --endpoint; only one of them may name it",
         ),
         (None, None) => problems.error(None, "no `default` store; give it here or by --endpoint"),
         (Some(default), None) => {
-            if let Some(name) = &default.name
+            no_matcher(&default.value, problems);
+            if let Some(name) = default.value.name.spanned()
                 && name.value != DEFAULT_STORE
             {
-                problems.error(name.line, "the default store is always named `default`");
+                problems.error(name.at, "the default store is always named `default`");
             }
             let spec = backend::store(default, DEFAULT_STORE, options, meaning, problems);
             meaning.stores.push(spec);
@@ -79,79 +81,80 @@ fn default_store(
     }
 }
 
+/// The default store has what no backend claims.
+fn no_matcher(default: &BackendInput, problems: &mut Problems) {
+    for (name, at) in matcher::given(default) {
+        problems.error(
+            at,
+            format!("`default` takes no `{name}`: it has every key that no backend claims"),
+        );
+    }
+}
+
 fn one_backend<'f>(
-    input: &'f BackendInput,
+    input: &'f Spanned<BackendInput>,
     options: &ParseOptions<'_>,
-    names: &mut HashMap<&'f str, usize>,
+    names: &mut HashMap<&'f str, Position>,
     meaning: &mut Meaning,
     problems: &mut Problems,
 ) {
-    let name = match &input.name {
+    let name = match matcher::name(&input.value, problems) {
         Some(name) => {
             check_name(name, names, problems);
             name.value.as_str()
         }
         None => {
-            problems.error(input.line, "a backend without a `name`");
+            problems.error(input.at, "a backend without a `name`");
             ""
         }
     };
     let spec = backend::store(input, name, options, meaning, problems);
     let Ok(index) = u16::try_from(meaning.stores.len()) else {
-        problems.error(input.line, "more than 65535 backends");
+        problems.error(input.at, "more than 65535 backends");
         return;
     };
     meaning.stores.push(spec);
-    if let Some((line, matcher)) = matcher::of(input, &meaning.bases, problems) {
+    if let Some((at, matcher)) = matcher::of(input, &meaning.bases, problems) {
         meaning.rules.push(Rule {
             store: StoreIndex(index),
             matcher,
-            line,
+            at,
         });
     }
 }
 
-fn check_name<'f>(name: &'f Text, names: &mut HashMap<&'f str, usize>, problems: &mut Problems) {
+fn check_name<'f>(name: &'f Text, names: &mut HashMap<&'f str, Position>, problems: &mut Problems) {
     const LONGEST: usize = 128;
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     let value = name.value.as_str();
     if value == DEFAULT_STORE {
         problems.error(
-            name.line,
+            name.at,
             "`default` is the name of the default store; a backend needs another",
         );
     } else if value.is_empty() || value.len() > LONGEST || !value.chars().all(is_plain) {
         problems.error(
-            name.line,
+            name.at,
             format!(
                 "a name has 1 to {LONGEST} characters of A-Z, a-z, 0-9, `-`, `_` and `.`; \
                  {value:?} does not"
             ),
         );
-    } else if let Some(first) = names.insert(value, name.line) {
+    } else if let Some(first) = names.insert(value, name.at) {
         problems.error(
-            name.line,
-            format!("the name `{value}` is already taken on line {first}"),
+            name.at,
+            format!("the name `{value}` is already taken on line {}", first.line),
         );
     }
 }
 
-fn delete_range(file: &FileInput, problems: &mut Problems) -> DeleteRangeOverStores {
-    let Some(text) = &file.delete_range_over_stores else {
-        return DeleteRangeOverStores::default();
-    };
-    match text.value.as_str() {
-        "split" => DeleteRangeOverStores::Split,
-        "refuse" => DeleteRangeOverStores::Refuse,
-        _ => {
-            problems.error(text.line, "`deleteRangeOverStores` must be split or refuse");
-            DeleteRangeOverStores::default()
-        }
-    }
+fn delete_range(file: &FileInput) -> DeleteRangeOverStores {
+    let given = file.delete_range_over_stores.value();
+    given.copied().unwrap_or_default()
 }
 
 /// The registry prefixes as kube-apiserver joins them: one slash in front, and here one behind.
-fn bases(prefixes: Option<&[Text]>, problems: &mut Problems) -> Vec<Bytes> {
+fn bases(prefixes: Option<&Texts>, problems: &mut Problems) -> Vec<Bytes> {
     const USUAL: &[u8] = b"/registry/";
     let Some(prefixes) = prefixes else {
         return vec![Bytes::from_static(USUAL)];
@@ -160,12 +163,12 @@ fn bases(prefixes: Option<&[Text]>, problems: &mut Problems) -> Vec<Bytes> {
         problems.error(None, "`registryPrefix` is an empty list");
     }
     let mut bases: Vec<Bytes> = Vec::new();
-    for text in prefixes {
+    for text in prefixes.iter() {
         let base = base(&text.value);
         let nested = |other: &Bytes| base.starts_with(other) || other.starts_with(&base[..]);
         if bases.iter().any(nested) {
             problems.error(
-                text.line,
+                text.at,
                 format!("the registry prefix {} lies in another one", text.value),
             );
         } else {

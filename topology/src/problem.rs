@@ -1,4 +1,4 @@
-//! What is wrong with a topology file: every problem at once, each with its line.
+//! What is wrong with a topology file: every problem at once, each with its line and column.
 
 use std::fmt;
 
@@ -11,11 +11,20 @@ pub enum Severity {
     Warning,
 }
 
+/// Where something stands in a file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Position {
+    /// Counted from 1.
+    pub line: usize,
+    /// In characters, counted from 1.
+    pub column: usize,
+}
+
 /// One finding about a topology file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// Counted from 1; `None` where the file as a whole is meant.
-    pub line: Option<usize>,
+    /// `None` where the file as a whole is meant.
+    pub at: Option<Position>,
     /// Whether the file can still be served.
     pub severity: Severity,
     /// One sentence, without secrets.
@@ -45,14 +54,20 @@ impl fmt::Display for Severity {
     }
 }
 
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.line, self.column)
+    }
+}
+
 // === impl Problem ===
 
 impl Problem {
-    /// The form that editors can jump to: `file:line: error: text`.
+    /// The form that editors can jump to: `file:line:column: error: text`.
     #[must_use]
     pub fn in_file(&self, file: &str) -> String {
-        match self.line {
-            Some(line) => format!("{file}:{line}: {}: {}", self.severity, self.text),
+        match self.at {
+            Some(at) => format!("{file}:{at}: {}: {}", self.severity, self.text),
             None => format!("{file}: {}: {}", self.severity, self.text),
         }
     }
@@ -60,8 +75,8 @@ impl Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.line {
-            Some(line) => write!(f, "line {line}: {}: {}", self.severity, self.text),
+        match self.at {
+            Some(at) => write!(f, "{at}: {}: {}", self.severity, self.text),
             None => write!(f, "{}: {}", self.severity, self.text),
         }
     }
@@ -80,12 +95,12 @@ impl Refused {
 // === impl Problems ===
 
 impl Problems {
-    pub(crate) fn error(&mut self, line: impl Into<Option<usize>>, text: impl Into<String>) {
-        self.add(line.into(), Severity::Error, text.into());
+    pub(crate) fn error(&mut self, at: impl Into<Option<Position>>, text: impl Into<String>) {
+        self.add(at.into(), Severity::Error, text.into());
     }
 
-    pub(crate) fn warning(&mut self, line: impl Into<Option<usize>>, text: impl Into<String>) {
-        self.add(line.into(), Severity::Warning, text.into());
+    pub(crate) fn warning(&mut self, at: impl Into<Option<Position>>, text: impl Into<String>) {
+        self.add(at.into(), Severity::Warning, text.into());
     }
 
     pub(crate) fn has_errors(&self) -> bool {
@@ -95,15 +110,22 @@ impl Problems {
     /// Everything found, in the order of the file; what has no line comes last.
     pub(crate) fn into_sorted(mut self) -> Vec<Problem> {
         self.found
-            .sort_by_key(|p| (p.line.unwrap_or(usize::MAX), p.severity));
+            .sort_by_key(|p| (p.at.is_none(), p.at, p.severity));
         self.found
     }
 
-    fn add(&mut self, line: Option<usize>, severity: Severity, text: String) {
-        self.found.push(Problem {
-            line,
-            severity,
-            text,
-        });
+    fn add(&mut self, at: Option<Position>, severity: Severity, text: String) {
+        self.found.push(Problem { at, severity, text });
     }
+}
+
+/// The known name that differs in spelling least, if it differs little.
+pub(crate) fn nearest<'n>(wrong: &str, known: &[&'n str]) -> Option<&'n str> {
+    const MOST: usize = 2;
+    let wrong = wrong.to_lowercase();
+    let scored = known
+        .iter()
+        .map(|name| (strsim::levenshtein(&wrong, &name.to_lowercase()), *name));
+    let (distance, name) = scored.min()?;
+    (distance <= MOST && distance < name.len()).then_some(name)
 }

@@ -2,6 +2,9 @@
 
 use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 use crate::endpoint::{Endpoint, EndpointKind};
 
 /// The name of the store that takes what no route claims; no backend may have it.
@@ -61,8 +64,9 @@ pub struct Limits {
     pub timeout: Option<Duration>,
 }
 
-/// What becomes of a `DeleteRange` that touches several stores.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+/// What happens to a `DeleteRange` that touches several stores.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
 pub enum DeleteRangeOverStores {
     /// Each store deletes its part: each part atomic, with a revision of its own.
     #[default]

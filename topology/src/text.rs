@@ -1,13 +1,22 @@
 //! A topology written as a file: how it is kept with the ledger and shown to operators.
 //!
-//! Everything is written out in its resolved form, in the dialect that [`crate::parse`] reads, and
+//! Everything is written out in its resolved form, by the types that [`crate::parse`] reads, and
 //! passwords are not. One value a line, so that two such texts can be compared.
 
+use std::num::NonZeroU32;
+
 use bytes::Bytes;
+use serde_saphyr::{SerializerOptions, to_string_with_options};
 
 use crate::{
+    duration::DurationText,
+    input::{
+        BackendInput, CustomInput, FileInput, LimitsInput, NamespaceInput, PrefixInput,
+        RegexpInput, TlsInput,
+    },
     matcher::{Matcher, Namespaces, Rule},
-    spec::{DeleteRangeOverStores, StoreIndex, StoreSpec},
+    spanned::{Field, Texts},
+    spec::{DeleteRangeOverStores, Limits, StoreIndex, StoreSpec, TlsSpec},
 };
 
 /// What is written.
@@ -20,110 +29,122 @@ pub(crate) struct Content<'t> {
 
 /// The text of a file that means the same.
 pub(crate) fn written(content: &Content<'_>) -> String {
-    let mut out = Writer::default();
-    if let Some(default) = content.stores.first() {
-        out.line(0, "default:");
-        out.store(2, default);
-    }
-    let bases = content
-        .bases
-        .iter()
-        .map(|base| String::from_utf8_lossy(base));
-    out.line(0, &format!("registryPrefix: {}", list(bases)));
-    if content.delete_range_over_stores == DeleteRangeOverStores::Refuse {
-        out.line(0, "deleteRangeOverStores: refuse");
-    }
+    let bases = content.bases.iter();
     let backends = content.rules.iter().filter_map(|rule| {
         let StoreIndex(index) = rule.store;
-        Some((content.stores.get(usize::from(index))?, rule))
+        let spec = content.stores.get(usize::from(index))?;
+        Some(Field::of(backend(spec, &rule.matcher)))
     });
-    let mut backends = backends.peekable();
-    if backends.peek().is_some() {
-        out.line(0, "backends:");
-    }
-    for (spec, rule) in backends {
-        out.line(0, &format!("- name: {}", quoted(&spec.name)));
-        out.store(2, spec);
-        out.line(2, &matcher(&rule.matcher));
-    }
-    out.text
+    let backends: Vec<_> = backends.collect();
+    let refuse = content.delete_range_over_stores == DeleteRangeOverStores::Refuse;
+    let file = FileInput {
+        default: content.stores.first().map(store).into(),
+        registry_prefix: Field::of(Texts::of(
+            bases.map(|base| String::from_utf8_lossy(base).into_owned()),
+        )),
+        delete_range_over_stores: refuse.then_some(DeleteRangeOverStores::Refuse).into(),
+        backends: (!backends.is_empty()).then_some(backends).into(),
+    };
+    let mut options = SerializerOptions::default();
+    options.quote_all = true;
+    // Its only errors are those of types that YAML cannot hold; the input types are none of them.
+    to_string_with_options(&file, options).unwrap_or_default()
 }
 
-#[derive(Default)]
-struct Writer {
-    text: String,
+fn backend(spec: &StoreSpec, claim: &Matcher) -> BackendInput {
+    let mut backend = BackendInput {
+        name: Field::of(spec.name.clone()),
+        ..store(spec)
+    };
+    match claim {
+        Matcher::Path(path) => {
+            backend.prefix = Field::of(PrefixInput {
+                prefix: Field::of(path.clone()),
+                ..PrefixInput::default()
+            });
+        }
+        Matcher::KeyPrefix(key) => {
+            backend.prefix = Field::of(PrefixInput {
+                key: Field::of(key.clone()),
+                ..PrefixInput::default()
+            });
+        }
+        Matcher::Regexp(regexp) => {
+            backend.regexp = Field::of(RegexpInput {
+                key: Field::of(regexp.pattern().to_owned()),
+                ..RegexpInput::default()
+            });
+        }
+        Matcher::CustomResource(path) => backend.customresource = Field::of(custom(path)),
+        Matcher::Namespace(namespaces) => backend.namespace = Field::of(namespace(namespaces)),
+    }
+    backend
 }
 
-impl Writer {
-    fn line(&mut self, indent: usize, line: &str) {
-        self.text.push_str(&format!("{:indent$}{line}\n", ""));
-    }
-
-    fn store(&mut self, indent: usize, spec: &StoreSpec) {
-        // `${…}` was replaced already.
-        let endpoints = spec.endpoints.iter();
-        let endpoints = endpoints.map(|each| each.to_string().replace('$', "$$"));
-        self.line(indent, &format!("endpoints: {}", list(endpoints)));
-        if let Some(tls) = &spec.tls {
-            self.line(indent, "backendTLS:");
-            for (name, path) in [
-                ("caFile", &tls.ca_file),
-                ("certFile", &tls.cert_file),
-                ("keyFile", &tls.key_file),
-            ] {
-                if let Some(path) = path {
-                    let path = path.to_string_lossy().replace('$', "$$");
-                    self.line(indent + 2, &format!("{name}: {}", quoted(&path)));
-                }
-            }
-            self.line(indent + 2, &format!("skipVerify: {}", tls.skip_verify));
-        }
-        let mut limits = Vec::new();
-        if let Some(most) = spec.limits.max_in_flight {
-            limits.push(format!("maxInFlight: {most}"));
-        }
-        if let Some(timeout) = spec.limits.timeout {
-            limits.push(format!("timeout: {}ms", timeout.as_millis()));
-        }
-        if !limits.is_empty() {
-            self.line(indent, &format!("limits: {{{}}}", limits.join(", ")));
-        }
-        if !spec.labels.is_empty() {
-            self.line(indent, "labels:");
-            for (name, value) in &spec.labels {
-                let (name, value) = (quoted(name), quoted(value));
-                self.line(indent + 2, &format!("{name}: {value}"));
-            }
-        }
-    }
-}
-
-fn matcher(matcher: &Matcher) -> String {
-    match matcher {
-        Matcher::Path(path) => format!("prefix: {{prefix: {}}}", quoted(path)),
-        Matcher::KeyPrefix(key) => format!("prefix: {{key: {}}}", quoted(key)),
-        Matcher::Regexp(regexp) => format!("regexp: {{key: {}}}", quoted(regexp.pattern())),
-        Matcher::CustomResource(path) => match path.split_once('/') {
-            Some((group, kind)) => {
-                let (group, kind) = (quoted(group), quoted(kind));
-                format!("customresource: {{group: {group}, kind: {kind}}}")
-            }
-            None => format!("customresource: {{group: {}}}", quoted(path)),
-        },
-        Matcher::Namespace(namespaces) => namespace(namespaces),
+fn store(spec: &StoreSpec) -> BackendInput {
+    // `${…}` was replaced already.
+    let endpoints = spec.endpoints.iter().map(|each| escaped(&each.to_string()));
+    let labels = spec.labels.iter();
+    let labels = labels.map(|(name, value)| (name.clone(), Field::of(value.clone())));
+    BackendInput {
+        endpoints: Field::of(Texts::of(endpoints)),
+        tls: spec.tls.as_ref().map(tls).into(),
+        limits: (spec.limits != Limits::default())
+            .then(|| limits(spec.limits))
+            .into(),
+        labels: (!spec.labels.is_empty()).then(|| labels.collect()).into(),
+        ..BackendInput::default()
     }
 }
 
-fn namespace(namespaces: &Namespaces) -> String {
+fn tls(spec: &TlsSpec) -> TlsInput {
+    let path = |path: &Option<std::path::PathBuf>| {
+        let path = path.as_ref();
+        path.map(|path| escaped(&path.to_string_lossy())).into()
+    };
+    TlsInput {
+        ca_file: path(&spec.ca_file),
+        cert_file: path(&spec.cert_file),
+        key_file: path(&spec.key_file),
+        skip_verify: Field::of(spec.skip_verify),
+    }
+}
+
+fn limits(limits: Limits) -> LimitsInput {
+    LimitsInput {
+        max_in_flight: limits.max_in_flight.and_then(NonZeroU32::new).into(),
+        timeout: limits.timeout.map(DurationText).into(),
+        ..LimitsInput::default()
+    }
+}
+
+fn custom(path: &str) -> CustomInput {
+    let (group, kind) = match path.split_once('/') {
+        Some((group, kind)) => (group, Some(kind)),
+        None => (path, None),
+    };
+    CustomInput {
+        group: Field::of(group.to_owned()),
+        kind: kind.map(str::to_owned).into(),
+        ..CustomInput::default()
+    }
+}
+
+fn namespace(namespaces: &Namespaces) -> NamespaceInput {
     let wildcards = namespaces.wildcards.iter().map(|each| format!("{each}*"));
-    let names = list(namespaces.names.iter().cloned().chain(wildcards));
-    match &namespaces.directories {
-        None => format!("namespace: {{namespaces: {names}}}"),
-        Some(directories) => {
-            let kinds = list(directories.iter().map(|each| kind_of(each)));
-            format!("namespace: {{namespaces: {names}, kinds: {kinds}}}")
-        }
+    let kinds = namespaces.directories.as_ref().map(|directories| {
+        let kinds = directories.iter().map(|directory| kind_of(directory));
+        Texts::of(kinds)
+    });
+    NamespaceInput {
+        namespaces: Field::of(Texts::of(namespaces.names.iter().cloned().chain(wildcards))),
+        kinds: kinds.into(),
+        ..NamespaceInput::default()
     }
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('$', "$$")
 }
 
 /// The kind whose objects a directory has.
@@ -134,30 +155,4 @@ fn kind_of(directory: &str) -> String {
         Some((group, plural)) => format!("{plural}.{group}"),
         None => directory.to_owned(),
     }
-}
-
-fn list<S: AsRef<str>>(items: impl IntoIterator<Item = S>) -> String {
-    let items: Vec<_> = items
-        .into_iter()
-        .map(|item| quoted(item.as_ref()))
-        .collect();
-    format!("[{}]", items.join(", "))
-}
-
-/// A double-quoted scalar.
-fn quoted(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + 2);
-    out.push('"');
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => {
-                out.push('\\');
-                out.push(c);
-            }
-            c if c.is_control() => out.push_str(&format!("\\u{:04x}", u32::from(c))),
-            c => out.push(c),
-        }
-    }
-    out.push('"');
-    out
 }

@@ -9,6 +9,7 @@ use crate::{
     index::{Index, Owners, Rank, Side, moves},
     matcher::Rule,
     meaning::Meaning,
+    problem::Position,
     regexp::RegexpSet,
     spec::{DeleteRangeOverStores, StoreIndex, StoreSpec},
     text,
@@ -247,15 +248,14 @@ impl Topology {
         moves(self.inner.side(), new.inner.side())
     }
 
-    /// The lines of routes that can never match, each with the line of the route that takes their
-    /// keys.
-    pub(crate) fn shadowed(&self) -> Vec<(usize, Option<usize>)> {
+    /// Where routes that can never match stand, each with the route that takes their keys.
+    pub(crate) fn shadowed(&self) -> Vec<(Position, Option<Position>)> {
         let rules = &self.inner.rules;
-        let line = |number: usize| rules.get(number).map(|rule| rule.line);
+        let at = |number: usize| rules.get(number).map(|rule| rule.at);
         let found = self.inner.index.shadowed(rules, &self.inner.regexps);
         found
             .into_iter()
-            .filter_map(|(route, taker)| Some((line(route)?, taker.and_then(line))))
+            .filter_map(|(route, taker)| Some((at(route)?, taker.and_then(at))))
             .collect()
     }
 
@@ -274,7 +274,7 @@ impl Topology {
             (_, Some(rule)) => RouteReason::Route {
                 backend: name(rule.store).unwrap_or_default(),
                 matcher: rule.matcher.to_string(),
-                line: rule.line,
+                line: rule.at.line,
             },
         };
         RouteExplanation {

@@ -59,38 +59,99 @@ backends:
     expect(
         text,
         &[
-            "t.yaml:3: error: endpoint: no valid port; write `host:port`",
-            "t.yaml:4: error: unknown field `endpont` in `default`; did you mean `endpoint`?",
-            "t.yaml:5: error: the registry prefix /registry/east lies in another one",
-            "t.yaml:6: error: `deleteRangeOverStores` must be split or refuse",
-            "t.yaml:7: error: unknown field `bakends` in the topology; did you mean `backends`?",
-            "t.yaml:10: error: endpoint: unknown scheme; known are http, https, unix, unixs, sqlite, \
+            "t.yaml:3:13: error: endpoint: no valid port; write `host:port`",
+            "t.yaml:4:3: error: unknown field `endpont` in `default`; did you mean `endpoint`?",
+            "t.yaml:5:29: error: the registry prefix /registry/east lies in another one",
+            "t.yaml:6:24: error: `deleteRangeOverStores` must be split or refuse",
+            "t.yaml:7:1: error: unknown field `bakends` in the topology; did you mean `backends`?",
+            "t.yaml:10:13: error: endpoint: unknown scheme; known are http, https, unix, unixs, sqlite, \
              postgres and mysql",
-            "t.yaml:12: error: regexp: unclosed group",
-            "t.yaml:13: error: the name `rbac` is already taken on line 9",
-            "t.yaml:15: error: `keyPrefix` is not supported yet",
-            "t.yaml:16: warning: `compactInterval` has no effect yet",
-            "t.yaml:17: error: `maxInFlight` must be a whole number above 0",
-            "t.yaml:17: error: `timeout` must be a duration such as `30s` or `5m`",
-            "t.yaml:17: warning: `limits.requestsPerSecond` has no effect yet",
-            "t.yaml:18: error: `kinds` takes the plural in lower case, such as `pods`, not `Pod`",
-            "t.yaml:18: error: `*` may stand only at the end of a namespace",
-            "t.yaml:18: warning: `nodes` lie in no namespace, so this matches none of them",
-            "t.yaml:19: error: `default` is the name of the default store; a backend needs another",
-            "t.yaml:19: error: no `endpoint` for store `default`",
-            "t.yaml:19: error: backend `default` needs exactly one of `prefix`, `regexp`, \
+            "t.yaml:12:10: error: regexp: unclosed group",
+            "t.yaml:13:9: error: the name `rbac` is already taken on line 9",
+            "t.yaml:15:14: error: `keyPrefix` is not supported yet",
+            "t.yaml:16:20: warning: `compactInterval` has no effect yet",
+            "t.yaml:17:25: error: `maxInFlight` must be a whole number above 0",
+            "t.yaml:17:37: error: `timeout` must be a duration such as `500ms`, `30s`, `5m`, \
+             `1h30m` or `1day`",
+            "t.yaml:17:59: warning: `limits.requestsPerSecond` has no effect yet",
+            "t.yaml:18:31: error: `*` may stand only at the end of a namespace",
+            "t.yaml:18:47: error: `kinds` takes the plural in lower case, such as `pods`, not `Pod`",
+            "t.yaml:18:52: warning: `nodes` lie in no namespace, so this matches none of them",
+            "t.yaml:19:3: error: no `endpoint` for store `default`",
+            "t.yaml:19:3: error: backend `default` needs exactly one of `prefix`, `regexp`, \
              `namespace` and `customresource`; it has 2",
-            "t.yaml:22: error: a name has 1 to 128 characters of A-Z, a-z, 0-9, `-`, `_` and `.`; \
+            "t.yaml:19:9: error: `default` is the name of the default store; a backend needs another",
+            "t.yaml:22:9: error: a name has 1 to 128 characters of A-Z, a-z, 0-9, `-`, `_` and `.`; \
              \"two words\" does not",
-            "t.yaml:23: error: endpoint: unknown argument `tsl`; did you mean `tls`?",
-            "t.yaml:24: error: `skipVerify` must be true or false",
-            "t.yaml:24: error: `backendTLS` needs `certFile` and `keyFile` together",
-            "t.yaml:25: error: networking.k8s.io is a built-in group, and keys of built-in kinds \
+            "t.yaml:23:13: error: endpoint: unknown argument `tsl`; did you mean `tls`?",
+            "t.yaml:24:3: error: `backendTLS` needs `certFile` and `keyFile` together",
+            "t.yaml:24:45: error: `skipVerify` must be true or false",
+            "t.yaml:25:27: error: networking.k8s.io is a built-in group, and keys of built-in kinds \
              carry no group; use `prefix: {prefix: ingresses}`",
-            "t.yaml:26: error: a backend without a `name`",
-            "t.yaml:26: error: endpoint: an etcd endpoint has no path",
-            "t.yaml:27: error: `prefix` needs either `prefix` or `key`",
+            "t.yaml:26:3: error: a backend without a `name`",
+            "t.yaml:26:13: error: endpoint: an etcd endpoint has no path",
+            "t.yaml:27:3: error: `prefix` needs either `prefix` or `key`",
         ],
+    );
+}
+
+#[test]
+fn values_of_the_wrong_type_are_reported_at_once() {
+    let text = "
+default: [http://d:1]
+registryPrefix: {a: b}
+backends:
+- a
+- name: [x]
+  endpoint: {a: b}
+  endpoints: [http://a:1, [b], ~]
+  limits: [1]
+  labels: [eu]
+  backendTLS: on
+  prefix: pods
+- name: b
+  endpoint: http://b:1
+  limits: {maxInFlight: [1], timeout: {s: 1}}
+  labels: {a: [b]}
+  backendTLS: {caFile: [a], skipVerify: [true]}
+  connectionPool: {maxIdle: [1], maxLifeTime: 5, maxOpn: 1}
+  namespace: {namespaces: a, kinds: {a: b}, name: [c]}
+";
+    expect(
+        text,
+        &[
+            "t.yaml:2:10: error: `default` must be a mapping of fields",
+            "t.yaml:3:17: error: `registryPrefix` must be a text",
+            "t.yaml:5:3: error: a backend must be a mapping of fields",
+            "t.yaml:6:3: error: a backend without a `name`",
+            "t.yaml:6:3: error: a backend needs exactly one of `prefix`, `regexp`, `namespace` and \
+             `customresource`; it has 0",
+            "t.yaml:6:9: error: `name` must be a text",
+            "t.yaml:7:13: error: `endpoint` must be a text",
+            "t.yaml:8:27: error: `endpoints` must be a text",
+            "t.yaml:8:32: error: `endpoints` must be a text",
+            "t.yaml:9:11: error: `limits` must be a mapping of fields",
+            "t.yaml:10:11: error: `labels` must be a mapping of names to texts",
+            "t.yaml:11:15: error: `backendTLS` must be a mapping of fields",
+            "t.yaml:12:11: error: `prefix` must be a mapping of fields",
+            "t.yaml:15:25: error: `maxInFlight` must be a whole number above 0",
+            "t.yaml:15:39: error: `timeout` must be a text",
+            "t.yaml:16:15: error: `a` must be a text",
+            "t.yaml:17:24: error: `caFile` must be a text",
+            "t.yaml:17:41: error: `skipVerify` must be true or false",
+            "t.yaml:18:3: warning: `connectionPool` has no effect yet",
+            "t.yaml:18:29: error: `maxIdle` must be a text",
+            "t.yaml:18:47: error: `maxLifeTime` must be a duration such as `500ms`, `30s`, `5m`, \
+             `1h30m` or `1day`",
+            "t.yaml:18:50: error: unknown field `maxOpn` in `connectionPool`; did you mean `maxOpen`?",
+            "t.yaml:19:37: error: `kinds` must be a text",
+            "t.yaml:19:51: error: `name` must be a text",
+            "t.yaml: error: no `default` store; give it here or by --endpoint",
+        ],
+    );
+    expect(
+        "default: {endpoint: http://d:1}\nbackends: a",
+        &["t.yaml:2:11: error: `backends` must be a list"],
     );
 }
 
@@ -162,11 +223,11 @@ fn what_is_not_yaml_is_said_with_its_line() {
     assert!(said(&deep)[0].contains(": error: not YAML: "));
     expect(
         "default: {endpoint: http://d:1}\ndefault: {endpoint: http://e:1}\n",
-        &["t.yaml:2: error: `default` is already given on line 1"],
+        &["t.yaml:2:1: error: `default` is already given on line 1"],
     );
     expect(
         "- a",
-        &["t.yaml:1: error: the topology must be a mapping of fields"],
+        &["t.yaml:1:1: error: the topology must be a mapping of fields"],
     );
 }
 
@@ -184,7 +245,7 @@ fn there_is_exactly_one_default_store() {
     assert_eq!(
         check("t.yaml", "\ndefault: {endpoint: http://d:1}", &with_flag),
         [
-            "t.yaml:2: error: the default store is given here and by --endpoint; only one of them may \
+            "t.yaml:2:1: error: the default store is given here and by --endpoint; only one of them may \
           name it"
         ],
     );
@@ -196,16 +257,18 @@ fn groups_kinds_and_prefixes_are_checked() {
         |matcher: &str| of_backend(&format!("- {{name: a, endpoint: http://a:1, {matcher}}}\n"));
     assert_eq!(
         said("customresource: {group: a.b, kind: shirts.a.b}"),
-        ["t.yaml:3: error: `kind` is the plural alone; the group is in `group`"],
+        ["t.yaml:3:59: error: `kind` is the plural alone; the group is in `group`"],
     );
     assert_eq!(
         said("customresource: {group: shirts}"),
-        ["t.yaml:3: error: the group of a custom resource has a dot, such as `stable.example.com`"],
+        [
+            "t.yaml:3:59: error: the group of a custom resource has a dot, such as `stable.example.com`"
+        ],
     );
     assert_eq!(
         said("customresource: {group: apps/v1, kind: deployments}"),
         [
-            "t.yaml:3: error: apps is a built-in group, and keys of built-in kinds carry no group; \
+            "t.yaml:3:59: error: apps is a built-in group, and keys of built-in kinds carry no group; \
           use `prefix: {prefix: deployments}`"
         ],
     );
@@ -216,21 +279,27 @@ fn groups_kinds_and_prefixes_are_checked() {
     assert_eq!(
         said("prefix: {prefix: networking.k8s.io}"),
         [
-            "t.yaml:3: warning: the keys of networking.k8s.io carry no group: name the kind itself, \
+            "t.yaml:3:52: warning: the keys of networking.k8s.io carry no group: name the kind itself, \
           such as `deployments`"
         ],
     );
     assert_eq!(
         said("prefix: {prefix: /registry/}"),
-        ["t.yaml:3: error: `prefix` must be one or several path segments, such as `pods`"],
+        ["t.yaml:3:52: error: `prefix` must be one or several path segments, such as `pods`"],
     );
     assert_eq!(
         said("namespace: {}"),
-        ["t.yaml:3: error: `namespace` needs `namespace` or `namespaces`"],
+        ["t.yaml:3:35: error: `namespace` needs `namespace` or `namespaces`"],
     );
     assert_eq!(
         said("namespace: {namespace: a/b}"),
-        ["t.yaml:3: error: a namespace is a name without slashes"],
+        ["t.yaml:3:58: error: a namespace is a name without slashes"],
+    );
+    expect(
+        "default: {endpoint: http://d:1, regexp: {key: ^a/}}\n",
+        &[
+            "t.yaml:1:33: error: `default` takes no `regexp`: it has every key that no backend claims",
+        ],
     );
     expect(
         "registryPrefix: []\ndefault: {endpoint: http://d:1}\n",
@@ -246,7 +315,7 @@ fn the_spelling_of_2025_is_read() {
     assert_eq!(of_backend(old), [""; 0]);
     assert_eq!(
         of_backend("- name: a\n  endpoint: http://a:1\n  prefix: {name: b, prefix: pods}\n"),
-        ["t.yaml:5: error: the name is `a` on line 3 and `b` here"],
+        ["t.yaml:5:18: error: the name is `a` on line 3 and `b` here"],
     );
 }
 
@@ -260,7 +329,7 @@ fn expressions_that_are_hardly_meant_are_warned_of() {
     assert_eq!(
         said("{key: kube-system/}"),
         [
-            "t.yaml:3: warning: the expression is not anchored: it can match in any range, so every \
+            "t.yaml:3:49: warning: the expression is not anchored: it can match in any range, so every \
           list and watch asks this store; `^kube-system/` would not"
         ],
     );
@@ -269,20 +338,20 @@ fn expressions_that_are_hardly_meant_are_warned_of() {
     assert_eq!(
         said("{key: ^/registry/pods/}"),
         [
-            "t.yaml:3: warning: the expression is matched against the key below /registry/, which it \
+            "t.yaml:3:49: warning: the expression is matched against the key below /registry/, which it \
           names itself"
         ],
     );
     assert_eq!(
         said("{key: ^a/, prefix: ^b/}"),
         [
-            "t.yaml:3: warning: `regexp.prefix` is ignored: `regexp.key` alone decides where a key \
+            "t.yaml:3:62: warning: `regexp.prefix` is ignored: `regexp.key` alone decides where a key \
           lives"
         ],
     );
     assert_eq!(
         said("{key: 'a$b'}"),
-        ["t.yaml:3: warning: the expression matches no key"]
+        ["t.yaml:3:49: warning: the expression matches no key"]
     );
     assert!(said("{key: '(?:[a-z]{900}){900}'}")[0].contains(": error: regexp: "));
 }
@@ -299,8 +368,8 @@ fn routes_that_never_match_are_warned_of() {
     assert_eq!(
         said,
         [
-            "t.yaml:4: warning: no key can match: earlier routes have them all: see line 3",
-            "t.yaml:6: warning: no key can match: earlier routes have them all: see line 5",
+            "t.yaml:4:35: warning: no key can match: earlier routes have them all: see line 3",
+            "t.yaml:6:35: warning: no key can match: earlier routes have them all: see line 5",
         ],
         "the last can match a key outside the registry prefix",
     );
@@ -318,9 +387,9 @@ fn expressions_that_never_match_are_warned_of() {
     assert_eq!(
         said,
         [
-            "t.yaml:4: warning: no key can match: earlier routes have them all: see line 3",
-            "t.yaml:6: warning: no key can match: earlier routes have them all: see line 5",
-            "t.yaml:7: warning: no key can match: earlier routes have them all: see line 3",
+            "t.yaml:4:35: warning: no key can match: earlier routes have them all: see line 3",
+            "t.yaml:6:35: warning: no key can match: earlier routes have them all: see line 5",
+            "t.yaml:7:35: warning: no key can match: earlier routes have them all: see line 3",
         ],
     );
 }
@@ -359,17 +428,17 @@ fn what_cannot_be_replaced_is_an_error() {
     assert_eq!(
         of("http://${NAME}:${file:/no}@h:1"),
         [
-            "t.yaml:2: error: endpoint: `${NAME}` is not defined",
-            "t.yaml:2: error: endpoint: `${file:/no}` cannot be read: entity not found",
+            "t.yaml:2:13: error: endpoint: `${NAME}` is not defined",
+            "t.yaml:2:13: error: endpoint: `${file:/no}` cannot be read: entity not found",
         ],
     );
     assert_eq!(
         of("http://$h:1"),
-        ["t.yaml:2: error: endpoint: a lone `$`; write `$$` for a dollar sign"]
+        ["t.yaml:2:13: error: endpoint: a lone `$`; write `$$` for a dollar sign"]
     );
     assert_eq!(
         of("'http://${h:1'"),
-        ["t.yaml:2: error: endpoint: `${` without a `}`"]
+        ["t.yaml:2:13: error: endpoint: `${` without a `}`"]
     );
 }
 
@@ -384,7 +453,7 @@ fn files_of_tls_are_named_with_variables() {
     };
     assert_eq!(
         check("t.yaml", text, &options),
-        ["t.yaml:5: error: backendTLS: `${NAME}` is not defined"],
+        ["t.yaml:5:15: error: backendTLS: `${NAME}` is not defined"],
     );
     let accepted = parse(&text.replace("${NAME}", "c"), &options).unwrap();
     let tls = accepted.topology.stores()[0].tls.clone().unwrap();
@@ -495,10 +564,10 @@ fn bad_endpoints_are_named_without_their_text() {
         ),
     ] {
         let text = format!("default:\n  endpoint: {endpoint}\n");
-        expect(&text, &[&format!("t.yaml:2: error: endpoint: {said}")]);
+        expect(&text, &[&format!("t.yaml:2:13: error: endpoint: {said}")]);
     }
     expect(
         "default:\n  endpoints:\n  - http://a:1\n  - sqlite://f\n",
-        &["t.yaml:3: error: several endpoints must all be etcd endpoints; a database has one"],
+        &["t.yaml:3:5: error: several endpoints must all be etcd endpoints; a database has one"],
     );
 }

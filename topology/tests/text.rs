@@ -1,6 +1,7 @@
 //! A topology that was written as text means the same when it is read again.
 
 #![allow(
+    clippy::indexing_slicing,
     clippy::unwrap_used,
     clippy::panic,
     reason = "a test stops at the first surprise"
@@ -59,6 +60,33 @@ fn what_is_written_is_read_as_the_same() {
             (&was.labels, was.endpoints.len()),
             (&is.labels, is.endpoints.len())
         );
+    }
+}
+
+proptest::proptest! {
+    /// Whatever a name, path or expression holds, it is read again as it was.
+    #[test]
+    fn any_text_is_written_so_that_it_is_read_again(label in "\\PC{0,12}", free in "[-~?:,{}&*!|>%@'\"#\\[\\]\\\\ \n\t\r$a0nNuUlLyes.é\u{7}\u{85}\u{2028}]{0,16}") {
+        let escaped = free.escape_unicode().to_string();
+        // Rust's `\u{…}` as YAML has it.
+        let escaped = escaped.replace("\\u{", "\\U").split("\\U").skip(1).map(|hex| {
+            format!("\\U{:0>8}", hex.trim_end_matches('}'))
+        }).collect::<String>();
+        let text = format!(
+            "default: {{endpoint: 'http://d:1', labels: {{a: \"{escaped}\", \"k{escaped}\": b}}}}\n\
+             backends:\n- {{name: x, endpoint: 'http://x:1', prefix: {{key: \"k{escaped}\"}}, labels: {{b: {label:?}}}}}\n"
+        );
+        let Ok(first) = parse(&text, &ParseOptions::default()) else {
+            // What Rust escapes otherwise than YAML.
+            return Ok(());
+        };
+        let first = first.topology;
+        proptest::prop_assert_eq!(first.stores()[0].labels.get("a"), Some(&free));
+        let again = read(&first.to_text());
+        proptest::prop_assert_eq!(diff(&first, &again), []);
+        for (was, is) in first.stores().iter().zip(again.stores()) {
+            proptest::prop_assert_eq!(&was.labels, &is.labels);
+        }
     }
 }
 

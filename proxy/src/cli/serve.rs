@@ -65,11 +65,11 @@ pub(super) struct Serve {
         long,
         env = "KEYLOOM_LEADERSHIP_DURATION",
         value_name = "DURATION",
-        value_parser = humantime::parse_duration
+        value_parser = keyloom_topology::parse_duration
     )]
     leadership_duration: Option<Duration>,
     /// The former name of --leadership-duration
-    #[arg(long, env = "KEYLOOM_TERM", hide = true, value_parser = humantime::parse_duration)]
+    #[arg(long, env = "KEYLOOM_TERM", hide = true, value_parser = keyloom_topology::parse_duration)]
     term: Option<Duration>,
     /// How often an idle watch that asked for progress gets it, at least 100ms, as etcd's flag. A
     /// single etcd store uses its own interval
@@ -78,7 +78,7 @@ pub(super) struct Serve {
         value_name = "DURATION",
         env = "KEYLOOM_WATCH_PROGRESS_NOTIFY_INTERVAL",
         default_value = "5s",
-        value_parser = humantime::parse_duration
+        value_parser = keyloom_topology::parse_duration
     )]
     watch_progress_notify_interval: Duration,
     /// With several stores: how many revisions of each store are kept in memory for watches. A watch

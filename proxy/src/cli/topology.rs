@@ -1,4 +1,4 @@
-//! `keyloom topology check|route|diff|strays`: looks at files, at a running Keyloom, and where that
+//! `keyloom topology check|route|diff|strays|schema`: looks at files, at a running Keyloom, and where that
 //! is asked for at the stores.
 
 mod admin;
@@ -43,6 +43,8 @@ pub(super) enum Command {
     },
     /// List the keys that a store holds and that route elsewhere: no client sees them
     Strays(admin::Strays),
+    /// Prints the JSON schema of the topology file, for editors and for checks before a roll-out
+    Schema,
 }
 
 #[derive(Debug, Args)]
@@ -81,6 +83,10 @@ impl Command {
             Self::Route(route) => route.run(),
             Self::Diff { old, new, connect } => differences(&old, &new, connect),
             Self::Strays(strays) => strays.run(),
+            Self::Schema => {
+                say(&format!("{:#}", keyloom_topology::schema()))?;
+                Ok(ExitCode::SUCCESS)
+            }
         }
     }
 }

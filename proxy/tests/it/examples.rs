@@ -62,8 +62,58 @@ fn a_bad_file_is_refused_with_every_problem_and_exit_code_64() {
         .unwrap();
     let text = String::from_utf8(check.stdout).unwrap();
     assert_eq!(check.status.code(), Some(64));
-    for part in ["bad.yaml:1: error:", "bad.yaml:4: error:", "colour"] {
+    for part in ["bad.yaml:1:21: error:", "bad.yaml:4:3: error:", "colour"] {
         assert!(text.contains(part), "{text}");
+    }
+}
+
+#[test]
+fn the_schema_is_printed_as_json() {
+    let schema = Command::new(env!("CARGO_BIN_EXE_keyloom"))
+        .args(["topology", "schema"])
+        .output()
+        .unwrap();
+    assert!(schema.status.success());
+    let schema: serde_json::Value = serde_json::from_slice(&schema.stdout).unwrap();
+    assert_eq!(schema["$id"], "urn:keyloom:topology");
+    assert!(schema["properties"]["backends"]["description"].is_string());
+}
+
+#[test]
+fn flags_and_file_read_durations_alike() {
+    let check = |timeout: &str| {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("t.yaml");
+        let text = format!("default: {{endpoint: 'http://a:1', limits: {{timeout: {timeout}}}}}\n");
+        fs::write(&file, text).unwrap();
+        let check = Command::new(env!("CARGO_BIN_EXE_keyloom"))
+            .args(["topology", "check"])
+            .arg(&file)
+            .output()
+            .unwrap();
+        String::from_utf8(check.stdout).unwrap()
+    };
+    // `--listen` is wrong as well, so that nothing is served.
+    let flag = |duration: &str| {
+        let serve = Command::new(env!("CARGO_BIN_EXE_keyloom"))
+            .args(["serve", "--listen", "ftp://a", "--leadership-duration"])
+            .arg(duration)
+            .output()
+            .unwrap();
+        String::from_utf8(serve.stderr).unwrap()
+    };
+    let text = "must be a duration such as `500ms`, `30s`, `5m`, `1h30m` or `1day`";
+    for duration in ["1day", "1h 30min", "1.5s", ".5s"] {
+        assert!(check(duration).contains("no error"), "{duration}");
+        assert!(!flag(duration).contains(text), "{duration}");
+    }
+    for duration in ["5", "1x"] {
+        assert!(check(duration).contains(text), "{duration}");
+        assert!(
+            flag(duration).contains(text),
+            "{duration}: {}",
+            flag(duration)
+        );
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::url::decode;
-use crate::fields::nearest;
+use crate::problem::nearest;
 
 /// One argument that a kind of database takes.
 #[derive(Debug)]

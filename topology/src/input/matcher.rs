@@ -1,123 +1,82 @@
 //! The matchers of a backend as they are written.
 
-use crate::{
-    fields::{Fields, Text},
-    problem::Problems,
-    yaml::Node,
-};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
-#[derive(Debug)]
-pub(crate) enum MatcherInput {
-    Prefix(PrefixInput),
-    Regexp(RegexpInput),
-    Namespace(NamespaceInput),
-    Custom(CustomInput),
-}
+use crate::spanned::{Field, Texts};
 
-#[derive(Debug)]
+/// Claims the keys below path segments, or with a prefix in bytes. One of the two.
+#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename = "prefix", default, deny_unknown_fields)]
+#[schemars(extend("oneOf" = [{"required": ["prefix"]}, {"required": ["key"]}]))]
 pub(crate) struct PrefixInput {
-    pub(crate) prefix: Option<Text>,
-    pub(crate) key: Option<Text>,
+    /// Path segments below the registry prefix, such as `pods`: the key itself and everything below
+    /// it.
+    #[serde(skip_serializing_if = "Field::is_absent")]
+    pub(crate) prefix: Field<String>,
+    /// The first bytes of the whole key, for clients other than Kubernetes.
+    #[serde(skip_serializing_if = "Field::is_absent")]
+    #[schemars(extend("minLength" = 1))]
+    pub(crate) key: Field<String>,
+    /// The backend's name, in the spelling of 2025.
+    #[serde(skip_serializing)]
+    pub(crate) name: Field<String>,
 }
 
-#[derive(Debug)]
+/// Claims the keys that a regular expression matches.
+#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename = "regexp", default, deny_unknown_fields)]
+#[schemars(extend("anyOf" = [{"required": ["key"]}, {"required": ["prefix"]}]))]
 pub(crate) struct RegexpInput {
-    pub(crate) key: Option<Text>,
-    pub(crate) prefix: Option<Text>,
+    /// Matched against the key below the registry prefix; against the whole key where it lies
+    /// elsewhere. Begin it with `^`: otherwise every list and watch asks this store.
+    #[serde(skip_serializing_if = "Field::is_absent")]
+    #[schemars(extend("examples" = ["^(roles|rolebindings)/"]))]
+    pub(crate) key: Field<String>,
+    /// Read as `key` where that is absent.
+    #[serde(skip_serializing_if = "Field::is_absent")]
+    pub(crate) prefix: Field<String>,
+    /// The backend's name, in the spelling of 2025.
+    #[serde(skip_serializing)]
+    pub(crate) name: Field<String>,
 }
 
-#[derive(Debug)]
+/// Claims the objects of namespaces: of every resource, or of `kinds` alone.
+#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename = "namespace", default, deny_unknown_fields)]
+#[schemars(extend("oneOf" = [{"required": ["namespace"]}, {"required": ["namespaces"]}]))]
 pub(crate) struct NamespaceInput {
-    pub(crate) namespaces: Vec<Text>,
-    pub(crate) kinds: Option<Vec<Text>>,
+    /// The one namespace.
+    #[serde(skip_serializing_if = "Field::is_absent")]
+    pub(crate) namespace: Field<String>,
+    /// Several namespaces; `*` at the end of one stands for anything.
+    #[serde(skip_serializing_if = "Field::is_absent")]
+    #[schemars(extend("examples" = [["team-a", "team-b-*"]]))]
+    pub(crate) namespaces: Field<Texts>,
+    /// Plurals in lower case. Without it: every resource.
+    #[serde(skip_serializing_if = "Field::is_absent")]
+    #[schemars(extend("examples" = [["pods", "deployments.apps", "shirts.stable.example.com"]]))]
+    pub(crate) kinds: Field<Texts>,
+    /// The backend's name, in the spelling of 2025.
+    #[serde(skip_serializing)]
+    pub(crate) name: Field<String>,
 }
 
-#[derive(Debug)]
+/// Claims the objects of a custom resource, or of all custom resources of a group.
+#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename = "customresource", default, deny_unknown_fields)]
+#[schemars(extend("required" = ["group"]))]
 pub(crate) struct CustomInput {
-    pub(crate) group: Option<Text>,
-    pub(crate) kind: Option<Text>,
-}
-
-/// Takes every matcher of a backend. `name` is filled from inside a matcher where the file is in
-/// the spelling of 2025.
-pub(super) fn read_all(
-    fields: &mut Fields<'_>,
-    name: &mut Option<Text>,
-    problems: &mut Problems,
-) -> Vec<(usize, MatcherInput)> {
-    type Read = fn(&mut Fields<'_>, &mut Problems) -> MatcherInput;
-    let readers: [(&'static str, Read); 4] = [
-        ("prefix", prefix),
-        ("regexp", regexp),
-        ("namespace", namespace),
-        ("customresource", custom),
-    ];
-    let mut matchers = Vec::new();
-    for (kind, read) in readers {
-        if let Some((line, node)) = fields.take(kind)
-            && let Some(matcher) = matcher(kind, node, read, name, problems)
-        {
-            matchers.push((line, matcher));
-        }
-    }
-    matchers
-}
-
-fn matcher(
-    kind: &str,
-    node: &Node,
-    read: fn(&mut Fields<'_>, &mut Problems) -> MatcherInput,
-    name: &mut Option<Text>,
-    problems: &mut Problems,
-) -> Option<MatcherInput> {
-    let mut fields = Fields::open(node, &format!("`{kind}`"), problems)?;
-    let matcher = read(&mut fields, problems);
-    if let Some(inner) = fields.text("name", problems) {
-        match name {
-            Some(outer) if outer.value != inner.value => problems.error(
-                inner.line,
-                format!(
-                    "the name is `{}` on line {} and `{}` here",
-                    outer.value, outer.line, inner.value
-                ),
-            ),
-            Some(_) => {}
-            None => *name = Some(inner),
-        }
-    }
-    fields.finish(problems);
-    Some(matcher)
-}
-
-fn prefix(fields: &mut Fields<'_>, problems: &mut Problems) -> MatcherInput {
-    MatcherInput::Prefix(PrefixInput {
-        prefix: fields.text("prefix", problems),
-        key: fields.text("key", problems),
-    })
-}
-
-fn regexp(fields: &mut Fields<'_>, problems: &mut Problems) -> MatcherInput {
-    MatcherInput::Regexp(RegexpInput {
-        key: fields.text("key", problems),
-        prefix: fields.text("prefix", problems),
-    })
-}
-
-fn namespace(fields: &mut Fields<'_>, problems: &mut Problems) -> MatcherInput {
-    let one = fields.text("namespace", problems);
-    let several = fields.texts("namespaces", problems);
-    if let (Some(one), Some(_)) = (&one, &several) {
-        problems.error(one.line, "`namespace` or `namespaces`, not both");
-    }
-    MatcherInput::Namespace(NamespaceInput {
-        namespaces: several.or(one.map(|one| vec![one])).unwrap_or_default(),
-        kinds: fields.texts("kinds", problems),
-    })
-}
-
-fn custom(fields: &mut Fields<'_>, problems: &mut Problems) -> MatcherInput {
-    MatcherInput::Custom(CustomInput {
-        group: fields.text("group", problems),
-        kind: fields.text("kind", problems),
-    })
+    /// Has a dot. A version behind a slash is ignored: keys carry none.
+    #[serde(skip_serializing_if = "Field::is_absent")]
+    #[schemars(extend("pattern" = "\\."))]
+    #[schemars(extend("examples" = ["stable.example.com"]))]
+    pub(crate) group: Field<String>,
+    /// The plural alone, in lower case, such as `shirts`. Without it: the whole group.
+    #[serde(skip_serializing_if = "Field::is_absent")]
+    #[schemars(extend("pattern" = "^[^A-Z./]+$"))]
+    pub(crate) kind: Field<String>,
+    /// The backend's name, in the spelling of 2025.
+    #[serde(skip_serializing)]
+    pub(crate) name: Field<String>,
 }

@@ -6,40 +6,91 @@ use super::Meaning;
 use crate::{
     ParseOptions,
     endpoint::{Endpoint, EndpointKind},
-    fields::Text,
     input::{BackendInput, LimitsInput, TlsInput},
     interpolate,
     problem::Problems,
+    spanned::{Field, Spanned, Text},
     spec::{DEFAULT_STORE, Limits, StoreSpec, TlsSpec},
 };
 
 /// The store that a backend (or `default`) describes.
 pub(super) fn store(
-    input: &BackendInput,
+    input: &Spanned<BackendInput>,
     name: &str,
     options: &ParseOptions<'_>,
     meaning: &mut Meaning,
     problems: &mut Problems,
 ) -> StoreSpec {
-    if input.endpoints.is_empty() {
-        problems.error(input.line, format!("no `endpoint` for store `{name}`"));
+    not_yet(&input.value, problems);
+    let texts = endpoint_texts(&input.value, problems);
+    if texts.is_empty() {
+        problems.error(input.at, format!("no `endpoint` for store `{name}`"));
     }
-    let texts = input.endpoints.iter();
     let endpoints: Vec<_> = texts
+        .iter()
         .flat_map(|text| endpoint(text, options, meaning, problems))
         .collect();
-    check_kinds(&endpoints, input.endpoints.first(), problems);
+    check_kinds(&endpoints, texts.first().copied(), problems);
+    let BackendInput {
+        tls: files,
+        limits: most,
+        labels: named,
+        ..
+    } = &input.value;
     StoreSpec {
         name: name.to_owned(),
         endpoints,
-        tls: input
-            .tls
-            .as_ref()
-            .map(|input| tls(input, options, problems)),
-        limits: limits(&input.limits),
-        labels: input.labels.clone(),
-        line: Some(input.line),
+        tls: files.spanned().map(|files| tls(files, options, problems)),
+        limits: most.value().map_or_else(Limits::default, limits),
+        labels: named.value().map_or_else(BTreeMap::new, labels),
+        line: Some(input.at.line),
     }
+}
+
+fn endpoint_texts<'f>(input: &'f BackendInput, problems: &mut Problems) -> Vec<&'f Text> {
+    if let (Some(at), Some(_)) = (input.endpoint.at(), input.endpoints.at()) {
+        problems.error(at, "`endpoint` or `endpoints`, not both");
+    }
+    match input.endpoints.value() {
+        Some(several) => several.iter().collect(),
+        None => input.endpoint.spanned().into_iter().collect(),
+    }
+}
+
+/// Fields of the dialect that Keyloom knows and does not act on.
+fn not_yet(input: &BackendInput, problems: &mut Problems) {
+    let limits = input.limits.value();
+    let requests = limits.and_then(|limits| limits.requests_per_second.at());
+    for (name, at) in [
+        ("compactInterval", input.compact_interval.at()),
+        ("compactIntervalJitter", input.compact_interval_jitter.at()),
+        ("compactTimeout", input.compact_timeout.at()),
+        ("compactMinRetain", input.compact_min_retain.at()),
+        ("compactBatchSize", input.compact_batch_size.at()),
+        ("connectionPool", input.connection_pool.at()),
+        (
+            "disableStorageLevelFiltering",
+            input.disable_storage_level_filtering.at(),
+        ),
+        ("limits.requestsPerSecond", requests),
+    ] {
+        if let Some(at) = at {
+            problems.warning(at, format!("`{name}` has no effect yet"));
+        }
+    }
+    if let Some(at) = input.key_prefix.at() {
+        // To ignore it would mix up the keys of tenants who share one etcd.
+        problems.error(at, "`keyPrefix` is not supported yet");
+    }
+}
+
+/// A label without a value is an empty text.
+fn labels(input: &BTreeMap<String, Field<String>>) -> BTreeMap<String, String> {
+    let text = |field: &Field<String>| field.value().cloned().unwrap_or_default();
+    let labels = input
+        .iter()
+        .map(|(name, field)| (name.clone(), text(field)));
+    labels.collect()
 }
 
 /// The default store as named on the command line.
@@ -79,7 +130,7 @@ fn endpoint(
 ) -> Vec<Endpoint> {
     let (endpoints, faults) = read(&text.value, options, meaning);
     for fault in faults {
-        problems.error(text.line, format!("endpoint: {fault}"));
+        problems.error(text.at, format!("endpoint: {fault}"));
     }
     endpoints
 }
@@ -105,33 +156,34 @@ fn check_kinds(endpoints: &[Endpoint], first: Option<&Text>, problems: &mut Prob
     let is_etcd = |endpoint: &Endpoint| endpoint.kind() == EndpointKind::Etcd;
     if endpoints.len() > 1 && !endpoints.iter().all(is_etcd) {
         problems.error(
-            first.map(|text| text.line),
+            first.map(|text| text.at),
             "several endpoints must all be etcd endpoints; a database has one",
         );
     }
 }
 
-fn tls(input: &TlsInput, options: &ParseOptions<'_>, problems: &mut Problems) -> TlsSpec {
-    if input.cert_file.is_some() != input.key_file.is_some() {
-        problems.error(
-            input.line,
-            "`backendTLS` needs `certFile` and `keyFile` together",
-        );
+fn tls(
+    Spanned { value: input, at }: &Spanned<TlsInput>,
+    options: &ParseOptions<'_>,
+    problems: &mut Problems,
+) -> TlsSpec {
+    if input.cert_file.is_absent() != input.key_file.is_absent() {
+        problems.error(*at, "`backendTLS` needs `certFile` and `keyFile` together");
     }
-    if input.skip_verify {
+    let skip_verify = input.skip_verify.value().copied().unwrap_or_default();
+    if skip_verify {
         problems.warning(
-            input.line,
+            *at,
             "`skipVerify` accepts any certificate: whoever is in between can read and write",
         );
     }
-    let mut path = |file: &Option<Text>| {
-        let file = file.as_ref()?;
-        let expanded = interpolate::expand(&file.value, options.source);
-        match expanded {
+    let mut path = |file: &Field<String>| {
+        let file = file.spanned()?;
+        match interpolate::expand(&file.value, options.source) {
             Ok(expanded) => Some(PathBuf::from(expanded.into_text())),
             Err(faults) => {
                 for fault in faults {
-                    problems.error(file.line, format!("backendTLS: {fault}"));
+                    problems.error(file.at, format!("backendTLS: {fault}"));
                 }
                 None
             }
@@ -141,13 +193,13 @@ fn tls(input: &TlsInput, options: &ParseOptions<'_>, problems: &mut Problems) ->
         ca_file: path(&input.ca_file),
         cert_file: path(&input.cert_file),
         key_file: path(&input.key_file),
-        skip_verify: input.skip_verify,
+        skip_verify,
     }
 }
 
 fn limits(input: &LimitsInput) -> Limits {
     Limits {
-        max_in_flight: input.max_in_flight,
-        timeout: input.timeout,
+        max_in_flight: input.max_in_flight.value().map(|most| most.get()),
+        timeout: input.timeout.value().map(|timeout| timeout.0),
     }
 }

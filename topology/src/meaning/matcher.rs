@@ -5,66 +5,113 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::{
-    fields::Text,
-    input::{BackendInput, CustomInput, MatcherInput, NamespaceInput, PrefixInput, RegexpInput},
+    input::{BackendInput, CustomInput, NamespaceInput, PrefixInput, RegexpInput},
     kubernetes,
     matcher::{Matcher, Namespaces},
-    problem::Problems,
+    problem::{Position, Problems},
     regexp::Regexp,
+    spanned::{Spanned, Text},
 };
 
-/// The backend's matcher and its line; `None` where it has none that is valid.
+/// The backend's matcher and where it stands; `None` where it has none that is valid.
 pub(super) fn of(
-    input: &BackendInput,
+    input: &Spanned<BackendInput>,
     bases: &[Bytes],
     problems: &mut Problems,
-) -> Option<(usize, Matcher)> {
-    let [(line, matcher)] = input.matchers.as_slice() else {
+) -> Option<(Position, Matcher)> {
+    let found = given(&input.value);
+    let [(_, at)] = found.as_slice() else {
         problems.error(
-            input.line,
+            input.at,
             format!(
                 "{} needs exactly one of `prefix`, `regexp`, `namespace` and `customresource`; \
                  it has {}",
-                named(input),
-                input.matchers.len()
+                named(&input.value),
+                found.len()
             ),
         );
         return None;
     };
-    let matcher = match matcher {
-        MatcherInput::Prefix(input) => prefix(input, *line, bases, problems),
-        MatcherInput::Regexp(input) => regexp(input, *line, bases, problems),
-        MatcherInput::Namespace(input) => namespace(input, *line, problems),
-        MatcherInput::Custom(input) => custom(input, *line, problems),
+    let at = *at;
+    let input = &input.value;
+    let matcher = if let Some(input) = input.prefix.value() {
+        prefix(input, at, bases, problems)
+    } else if let Some(input) = input.regexp.value() {
+        regexp(input, at, bases, problems)
+    } else if let Some(input) = input.namespace.value() {
+        namespace(input, at, problems)
+    } else {
+        custom(input.customresource.value()?, at, problems)
     };
-    Some((*line, matcher?))
+    Some((at, matcher?))
+}
+
+/// Every matcher of a backend: its name and where it stands.
+pub(super) fn given(input: &BackendInput) -> Vec<(&'static str, Position)> {
+    let matchers = [
+        ("prefix", input.prefix.at()),
+        ("regexp", input.regexp.at()),
+        ("namespace", input.namespace.at()),
+        ("customresource", input.customresource.at()),
+    ];
+    let given = matchers.into_iter();
+    given.filter_map(|(name, at)| Some((name, at?))).collect()
+}
+
+/// The backend's name, which the spelling of 2025 has inside of the matcher.
+pub(super) fn name<'f>(input: &'f BackendInput, problems: &mut Problems) -> Option<&'f Text> {
+    let inner = [
+        input.prefix.value().map(|matcher| &matcher.name),
+        input.regexp.value().map(|matcher| &matcher.name),
+        input.namespace.value().map(|matcher| &matcher.name),
+        input.customresource.value().map(|matcher| &matcher.name),
+    ];
+    let mut name = input.name.spanned();
+    for inner in inner
+        .into_iter()
+        .flatten()
+        .filter_map(|name| name.spanned())
+    {
+        match name {
+            Some(outer) if outer.value != inner.value => problems.error(
+                inner.at,
+                format!(
+                    "the name is `{}` on line {} and `{}` here",
+                    outer.value, outer.at.line, inner.value
+                ),
+            ),
+            Some(_) => {}
+            None => name = Some(inner),
+        }
+    }
+    name
 }
 
 fn named(input: &BackendInput) -> String {
-    match &input.name {
-        Some(name) => format!("backend `{}`", name.value),
+    match input.name.value() {
+        Some(name) => format!("backend `{name}`"),
         None => "a backend".into(),
     }
 }
 
 fn prefix(
     input: &PrefixInput,
-    line: usize,
+    at: Position,
     bases: &[Bytes],
     problems: &mut Problems,
 ) -> Option<Matcher> {
-    match (&input.prefix, &input.key) {
+    match (input.prefix.spanned(), input.key.spanned()) {
         (Some(prefix), None) => path(prefix, bases, problems).map(Matcher::Path),
         (None, Some(key)) if key.value.is_empty() => {
             problems.error(
-                key.line,
+                key.at,
                 "an empty `key` would claim every key; that is the default store's part",
             );
             None
         }
         (None, Some(key)) => Some(Matcher::KeyPrefix(key.value.clone())),
         (Some(_), Some(_)) | (None, None) => {
-            problems.error(line, "`prefix` needs either `prefix` or `key`");
+            problems.error(at, "`prefix` needs either `prefix` or `key`");
             None
         }
     }
@@ -80,7 +127,7 @@ fn path(text: &Text, bases: &[Bytes], problems: &mut Problems) -> Option<String>
     let path = below.unwrap_or(&text.value).trim_matches('/');
     if path.is_empty() || path.contains("//") {
         problems.error(
-            text.line,
+            text.at,
             "`prefix` must be one or several path segments, such as `pods`",
         );
         return None;
@@ -88,7 +135,7 @@ fn path(text: &Text, bases: &[Bytes], problems: &mut Problems) -> Option<String>
     let first = path.split('/').next().unwrap_or_default();
     if kubernetes::is_built_in_group(first) {
         problems.warning(
-            text.line,
+            text.at,
             format!(
                 "the keys of {first} carry no group: name the kind itself, such as `deployments`"
             ),
@@ -99,39 +146,39 @@ fn path(text: &Text, bases: &[Bytes], problems: &mut Problems) -> Option<String>
 
 fn regexp(
     input: &RegexpInput,
-    line: usize,
+    at: Position,
     bases: &[Bytes],
     problems: &mut Problems,
 ) -> Option<Matcher> {
-    if let (Some(key), Some(prefix)) = (&input.key, &input.prefix)
+    if let (Some(key), Some(prefix)) = (input.key.spanned(), input.prefix.spanned())
         && key.value != prefix.value
     {
         problems.warning(
-            prefix.line,
+            prefix.at,
             "`regexp.prefix` is ignored: `regexp.key` alone decides where a key lives",
         );
     }
-    let Some(text) = input.key.as_ref().or(input.prefix.as_ref()) else {
-        problems.error(line, "`regexp` needs a `key`");
+    let Some(text) = input.key.spanned().or(input.prefix.spanned()) else {
+        problems.error(at, "`regexp` needs a `key`");
         return None;
     };
     match Regexp::new(&text.value) {
         Ok(regexp) => {
-            advise(&regexp, text.line, bases, problems);
+            advise(&regexp, text.at, bases, problems);
             Some(Matcher::Regexp(Arc::new(regexp)))
         }
         Err(error) => {
-            problems.error(text.line, format!("regexp: {error}"));
+            problems.error(text.at, format!("regexp: {error}"));
             None
         }
     }
 }
 
 /// Warns of what is valid and hardly meant.
-fn advise(regexp: &Regexp, line: usize, bases: &[Bytes], problems: &mut Problems) {
+fn advise(regexp: &Regexp, at: Position, bases: &[Bytes], problems: &mut Problems) {
     if let Some(anchored) = regexp.anchored_form() {
         problems.warning(
-            line,
+            at,
             format!(
                 "the expression is not anchored: it can match in any range, so every list and \
                  watch asks this store; `{anchored}` would not"
@@ -145,7 +192,7 @@ fn advise(regexp: &Regexp, line: usize, bases: &[Bytes], problems: &mut Problems
     };
     if let Some(base) = bases.iter().find(names_base) {
         problems.warning(
-            line,
+            at,
             format!(
                 "the expression is matched against the key below {}, which it names itself",
                 String::from_utf8_lossy(base)
@@ -153,44 +200,59 @@ fn advise(regexp: &Regexp, line: usize, bases: &[Bytes], problems: &mut Problems
         );
     }
     if regexp.matches_nothing() {
-        problems.warning(line, "the expression matches no key");
+        problems.warning(at, "the expression matches no key");
     }
 }
 
-fn namespace(input: &NamespaceInput, line: usize, problems: &mut Problems) -> Option<Matcher> {
-    if input.namespaces.is_empty() {
-        problems.error(line, "`namespace` needs `namespace` or `namespaces`");
+fn namespace(input: &NamespaceInput, at: Position, problems: &mut Problems) -> Option<Matcher> {
+    let texts = namespace_texts(input, problems);
+    if texts.is_empty() {
+        problems.error(at, "`namespace` needs `namespace` or `namespaces`");
         return None;
     }
     let mut namespaces = Namespaces {
         names: Vec::new(),
         wildcards: Vec::new(),
-        directories: directories(input, problems),
+        directories: directories(input, &texts, problems),
     };
-    for text in &input.namespaces {
+    for text in texts {
         match text.value.split_once('*') {
             _ if text.value.is_empty() || text.value.contains('/') => {
-                problems.error(text.line, "a namespace is a name without slashes");
+                problems.error(text.at, "a namespace is a name without slashes");
             }
             None => namespaces.names.push(text.value.clone()),
             Some((prefix, "")) => namespaces.wildcards.push(prefix.to_owned()),
-            Some(_) => problems.error(text.line, "`*` may stand only at the end of a namespace"),
+            Some(_) => problems.error(text.at, "`*` may stand only at the end of a namespace"),
         }
     }
     Some(Matcher::Namespace(namespaces))
 }
 
-fn directories(input: &NamespaceInput, problems: &mut Problems) -> Option<Vec<String>> {
-    let kinds = input.kinds.as_ref()?;
+fn namespace_texts<'f>(input: &'f NamespaceInput, problems: &mut Problems) -> Vec<&'f Text> {
+    if let (Some(at), Some(_)) = (input.namespace.at(), input.namespaces.at()) {
+        problems.error(at, "`namespace` or `namespaces`, not both");
+    }
+    match input.namespaces.value() {
+        Some(several) => several.iter().collect(),
+        None => input.namespace.spanned().into_iter().collect(),
+    }
+}
+
+fn directories(
+    input: &NamespaceInput,
+    namespaces: &[&Text],
+    problems: &mut Problems,
+) -> Option<Vec<String>> {
+    let kinds = input.kinds.value()?;
     let mut directories = Vec::new();
-    for text in kinds {
+    for text in kinds.iter() {
         let Some(kind) = plural(text, "kinds", problems) else {
             continue;
         };
         let directory = kubernetes::directory_of_kind(kind);
         if kubernetes::is_cluster_scoped(&directory) {
             problems.warning(
-                text.line,
+                text.at,
                 format!("`{kind}` lie in no namespace, so this matches none of them"),
             );
         }
@@ -199,25 +261,25 @@ fn directories(input: &NamespaceInput, problems: &mut Problems) -> Option<Vec<St
         }
     }
     if kinds.is_empty() {
-        let line = input.namespaces.first().map(|text| text.line);
-        problems.error(line, "`kinds` is empty; leave it out for all kinds");
+        let at = namespaces.first().map(|text| text.at);
+        problems.error(at, "`kinds` is empty; leave it out for all kinds");
     }
     Some(directories)
 }
 
-fn custom(input: &CustomInput, line: usize, problems: &mut Problems) -> Option<Matcher> {
-    let Some(text) = &input.group else {
-        problems.error(line, "`customresource` needs a `group`");
+fn custom(input: &CustomInput, at: Position, problems: &mut Problems) -> Option<Matcher> {
+    let Some(text) = input.group.spanned() else {
+        problems.error(at, "`customresource` needs a `group`");
         return None;
     };
     let (group, _version) = text.value.split_once('/').unwrap_or((&text.value, ""));
-    let kind = match &input.kind {
+    let kind = match input.kind.spanned() {
         Some(kind) => Some(plural(kind, "kind", problems)?),
         None => None,
     };
     if kind.is_some_and(|kind| kind.contains('.')) {
         problems.error(
-            text.line,
+            text.at,
             "`kind` is the plural alone; the group is in `group`",
         );
         return None;
@@ -231,7 +293,7 @@ fn custom(input: &CustomInput, line: usize, problems: &mut Problems) -> Option<M
         } else {
             "the group of a custom resource has a dot, such as `stable.example.com`".into()
         };
-        problems.error(text.line, fault);
+        problems.error(text.at, fault);
         return None;
     }
     Some(Matcher::CustomResource(match kind {
@@ -253,6 +315,6 @@ fn plural<'t>(text: &'t Text, field: &str, problems: &mut Problems) -> Option<&'
     } else {
         return Some(value);
     };
-    problems.error(text.line, fault);
+    problems.error(text.at, fault);
     None
 }

@@ -150,7 +150,7 @@ impl Scene {
         const FIRST_BACKEND: usize = 4;
         let warnings = self.read().warnings.into_iter();
         let shadowed = warnings.filter(|warning| warning.text.starts_with("no key can match"));
-        let lines = shadowed.filter_map(|warning| warning.line?.checked_sub(FIRST_BACKEND));
+        let lines = shadowed.filter_map(|warning| warning.at?.line.checked_sub(FIRST_BACKEND));
         lines
             .filter_map(|line| u16::try_from(line + 1).ok())
             .map(StoreIndex)

@@ -96,8 +96,13 @@ fn flags_and_file_read_durations_alike() {
     // `--listen` is wrong as well, so that nothing is served.
     let flag = |duration: &str| {
         let serve = Command::new(env!("CARGO_BIN_EXE_keyloom"))
-            .args(["serve", "--listen", "ftp://a", "--leadership-duration"])
-            .arg(duration)
+            .args([
+                "serve",
+                "--leadership-duration",
+                duration,
+                "--listen",
+                "ftp://a",
+            ])
             .output()
             .unwrap();
         String::from_utf8(serve.stderr).unwrap()

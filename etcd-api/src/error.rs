@@ -3,7 +3,7 @@
 //! Clients match the text byte for byte (`errStringToError` in etcd's
 //! `api/v3rpc/rpctypes/error.go`, the source of this table), so it is part of the API.
 
-use tonic::{Code, Status};
+use crate::{Code, Status};
 
 /// An error that an etcd server answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -8,15 +8,16 @@ mod check;
 mod error;
 pub mod framing;
 mod key_range;
-mod raw_codec;
+pub mod metadata;
 mod rpc;
+pub mod status;
 pub mod wire;
 
 pub use check::{check_compaction, check_delete_range, check_put, check_range, check_txn};
 pub use error::EtcdError;
 pub use key_range::KeyRange;
-pub use raw_codec::RawCodec;
 pub use rpc::{Rpc, Shape};
+pub use status::{Code, Status};
 
 /// The encoded descriptors of every file, for the reflection service.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!("generated/descriptor.bin");

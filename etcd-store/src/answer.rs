@@ -2,10 +2,13 @@
 
 use h2::RecvStream;
 use http::{Response, StatusCode};
-use keyloom_etcd_api::framing::{Assembler, Pieces};
-use tonic::Status;
+use keyloom_etcd_api::{
+    Status,
+    framing::{Assembler, Pieces},
+    status,
+};
 
-use super::{fault::Failure, status};
+use super::fault::Failure;
 
 /// The longest answer that is taken: what etcd's own client takes (`math.MaxInt32`).
 const LONGEST: usize = i32::MAX as usize;

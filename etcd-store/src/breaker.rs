@@ -19,7 +19,7 @@ use std::sync::Arc;
 const THRESHOLD: u32 = 5;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-enum State {
+enum Circuit {
     #[default]
     Closed,
     Open,
@@ -29,7 +29,7 @@ enum State {
 /// The circuit breaker of a store.
 #[derive(Debug, Default)]
 pub(super) struct Breaker {
-    state: State,
+    state: Circuit,
     /// Failures since the last answer.
     failures: u32,
     /// The last failure, for those who are turned away.
@@ -43,19 +43,19 @@ impl Breaker {
     /// The last failure, where it may not.
     pub(super) fn admit(&self) -> Result<(), Arc<str>> {
         match self.state {
-            State::Closed => Ok(()),
-            State::Open | State::HalfOpen => Err(self.cause.clone().unwrap_or_default()),
+            Circuit::Closed => Ok(()),
+            Circuit::Open | Circuit::HalfOpen => Err(self.cause.clone().unwrap_or_default()),
         }
     }
 
     /// Whether calls are turned away.
     pub(super) fn is_open(&self) -> bool {
-        self.state != State::Closed
+        self.state != Circuit::Closed
     }
 
     /// The store answered.
     pub(super) fn answered(&mut self) {
-        self.state = State::Closed;
+        self.state = Circuit::Closed;
         self.failures = 0;
     }
 
@@ -64,16 +64,16 @@ impl Breaker {
         self.failures = self.failures.saturating_add(1);
         self.cause = Some(cause);
         self.state = match self.state {
-            State::Closed if self.failures < THRESHOLD => State::Closed,
-            State::Closed | State::Open | State::HalfOpen => State::Open,
+            Circuit::Closed if self.failures < THRESHOLD => Circuit::Closed,
+            Circuit::Closed | Circuit::Open | Circuit::HalfOpen => Circuit::Open,
         };
     }
 
     /// Takes the one place of a probe, if there is one to take.
     pub(super) fn start_probe(&mut self) -> bool {
-        let starts = self.state == State::Open;
+        let starts = self.state == Circuit::Open;
         if starts {
-            self.state = State::HalfOpen;
+            self.state = Circuit::HalfOpen;
         }
         starts
     }
@@ -107,51 +107,51 @@ mod tests {
     fn table_of_what_leads_where() {
         let started = Probe { starts: true };
         let refused = Probe { starts: false };
-        let table: &[(&str, &[Event], State)] = &[
-            ("new", &[], State::Closed),
-            ("no probe while closed", &[refused], State::Closed),
-            ("four are not enough", &[Failure; 4], State::Closed),
-            ("five are", &[Failure; 5], State::Open),
+        let table: &[(&str, &[Event], Circuit)] = &[
+            ("new", &[], Circuit::Closed),
+            ("no probe while closed", &[refused], Circuit::Closed),
+            ("four are not enough", &[Failure; 4], Circuit::Closed),
+            ("five are", &[Failure; 5], Circuit::Open),
             (
                 "only failures in a row count",
                 &[Failure, Failure, Failure, Failure, Answer, Failure],
-                State::Closed,
+                Circuit::Closed,
             ),
             (
                 "a probe",
                 &[Failure, Failure, Failure, Failure, Failure, started],
-                State::HalfOpen,
+                Circuit::HalfOpen,
             ),
             (
                 "one probe at a time",
                 &[
                     Failure, Failure, Failure, Failure, Failure, started, refused,
                 ],
-                State::HalfOpen,
+                Circuit::HalfOpen,
             ),
             (
                 "one failure of a probe is enough",
                 &[
                     Failure, Failure, Failure, Failure, Failure, started, Failure,
                 ],
-                State::Open,
+                Circuit::Open,
             ),
             (
                 "the next probe",
                 &[
                     Failure, Failure, Failure, Failure, Failure, started, Failure, started,
                 ],
-                State::HalfOpen,
+                Circuit::HalfOpen,
             ),
             (
                 "a probe that was answered",
                 &[Failure, Failure, Failure, Failure, Failure, started, Answer],
-                State::Closed,
+                Circuit::Closed,
             ),
             (
                 "a late answer of an older call",
                 &[Failure, Failure, Failure, Failure, Failure, Answer],
-                State::Closed,
+                Circuit::Closed,
             ),
             (
                 "after closing it takes five again",
@@ -159,7 +159,7 @@ mod tests {
                     Failure, Failure, Failure, Failure, Failure, Answer, Failure, Failure, Failure,
                     Failure,
                 ],
-                State::Closed,
+                Circuit::Closed,
             ),
         ];
         for (name, events, expected) in table {
@@ -167,10 +167,10 @@ mod tests {
             assert_eq!(breaker.state, *expected, "{name}");
             assert_eq!(
                 breaker.admit().is_ok(),
-                *expected == State::Closed,
+                *expected == Circuit::Closed,
                 "{name}"
             );
-            assert_eq!(breaker.is_open(), *expected != State::Closed, "{name}");
+            assert_eq!(breaker.is_open(), *expected != Circuit::Closed, "{name}");
         }
     }
 

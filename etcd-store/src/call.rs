@@ -17,9 +17,8 @@ use super::{
     endpoint::{Extra, Outgoing},
     fault::Fault,
     health::EndpointState,
-    prober,
+    prober, refusal,
     session::Session,
-    status,
     store::{Core, answered, learn, trouble},
 };
 use keyloom_store::{Call, CallError};
@@ -182,7 +181,7 @@ async fn with_session(
     let pass = session.pass(core, deadline).await?;
     let first = outgoing(call, deadline, pass.token.as_ref());
     match round(core, first, call.idempotent, stage).await {
-        Err(CallError::Refused(status)) if status::asks_for_a_token(&status) => {
+        Err(CallError::Refused(status)) if refusal::asks_for_a_token(&status) => {
             *stage.lock() = Stage::Preparing;
             let pass = session.renewed(core, &pass, deadline).await?;
             let second = outgoing(call, deadline, pass.token.as_ref());

@@ -10,11 +10,11 @@
 //!   peer says it may have processed (`Inner::recv_go_away`), and to those it never opened. A
 //!   stream at or below it that dies with the connection gets an I/O error instead.
 
-use tonic::Status;
+use keyloom_etcd_api::Status;
 
 use keyloom_planted::{Bug, planted};
 
-use super::status;
+use super::refusal;
 use keyloom_store::CallError;
 
 /// Why one try of a call has no answer.
@@ -34,7 +34,7 @@ impl Fault {
         match self {
             Self::Unsent(_) => true,
             Self::Lost(_) => idempotent || planted(Bug::WriteSentTwice),
-            Self::Refused(status) => idempotent && status::is_of_the_endpoint(status),
+            Self::Refused(status) => idempotent && refusal::is_of_the_endpoint(status),
         }
     }
 }

@@ -6,9 +6,9 @@
 //! |---|---|
 //! | admitted: breaker, calls in flight, deadline | `call.rs`, `breaker.rs` |
 //! | given a token, and a new one where it is refused | `session.rs` |
-//! | round the endpoints, as often as is safe | `call.rs`, `tour.rs`, `fault.rs` |
+//! | round the endpoints, as often as is safe | `call.rs`, `tour.rs`, `fault.rs`, `refusal.rs` |
 //! | one try at one endpoint, on a connection of its lane | `endpoint.rs`, `slot.rs`, `connector.rs` |
-//! | the answer put together | `answer.rs`, `status.rs` |
+//! | the answer put together | `answer.rs` |
 //!
 //! `store.rs` holds what the calls share. Beside it `prober.rs` looks after endpoints in trouble, and `stream.rs` opens streams.
 //!
@@ -28,10 +28,10 @@ mod fault;
 mod health;
 mod metrics;
 mod prober;
+mod refusal;
 mod session;
 mod skip_verify;
 mod slot;
-mod status;
 mod store;
 mod stream;
 mod timeout;

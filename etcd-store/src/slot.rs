@@ -104,14 +104,14 @@ impl From<ConnectError> for NoLink {
 type Connecting = Shared<BoxFuture<'static, Result<Link, NoLink>>>;
 
 #[derive(Default)]
-enum State {
+enum ConnectionState {
     #[default]
     Empty,
     Connecting(Connecting),
     Open(Link),
 }
 
-impl State {
+impl ConnectionState {
     fn usable(&self) -> Option<Link> {
         match self {
             Self::Open(link) => link.usable(),
@@ -125,7 +125,7 @@ pub(super) struct Slot {
     connector: Connector,
     lane: Lane,
     metrics: Arc<StoreMetrics>,
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<ConnectionState>>,
 }
 
 impl Slot {
@@ -146,10 +146,10 @@ impl Slot {
                 return Ok(link);
             }
             match &*state {
-                State::Connecting(connecting) => connecting.clone(),
-                State::Open(_) | State::Empty => {
+                ConnectionState::Connecting(connecting) => connecting.clone(),
+                ConnectionState::Open(_) | ConnectionState::Empty => {
                     let connecting = self.connect();
-                    *state = State::Connecting(connecting.clone());
+                    *state = ConnectionState::Connecting(connecting.clone());
                     connecting
                 }
             }
@@ -171,7 +171,9 @@ impl Slot {
             let outcome = connector.connect(lane).await;
             metrics.connected(lane, outcome.is_ok());
             let outcome = outcome.map_err(NoLink::from);
-            *state.lock() = outcome.clone().map_or(State::Empty, State::Open);
+            *state.lock() = outcome
+                .clone()
+                .map_or(ConnectionState::Empty, ConnectionState::Open);
             outcome
         });
         let outcome = async {

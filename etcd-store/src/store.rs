@@ -17,9 +17,8 @@ use super::{
     endpoint::{Endpoint, News, Setback},
     fault::Fault,
     health::{EndpointHealth, EndpointState},
-    prober,
+    prober, refusal,
     session::Session,
-    status,
     tour::Tour,
 };
 use crate::metrics::{Metrics, StoreMetrics};
@@ -146,7 +145,7 @@ pub(super) fn answered(core: &Core, endpoint: &Endpoint) {
 /// A try failed: puts down what it shows, and gives the fault with its names.
 pub(super) fn learn(core: &Arc<Core>, endpoint: &Endpoint, setback: Setback) -> Fault {
     match &setback.fault {
-        Fault::Refused(status) if status::is_of_the_endpoint(status) => {
+        Fault::Refused(status) if refusal::is_of_the_endpoint(status) => {
             core.breaker.lock().answered();
             let cause = format!("{}: {}", endpoint.connector.address, status.message());
             endpoint.health.failed(EndpointState::Unwell, cause.into());

@@ -92,12 +92,12 @@ struct Reading {
     /// The endpoint's.
     place: usize,
     link: Link,
-    state: State,
+    state: StreamState,
     /// Dropped with the rest, which ends the request too.
     _wanted: oneshot::Sender<Infallible>,
 }
 
-enum State {
+enum StreamState {
     /// No headers yet.
     Opening(ResponseFuture),
     Open(Answer),
@@ -132,7 +132,7 @@ impl Reading {
         Ok(Self {
             place,
             link,
-            state: State::Opening(response),
+            state: StreamState::Opening(response),
             _wanted: wanted,
             core,
         })
@@ -145,17 +145,17 @@ impl Reading {
     }
 
     async fn message(&mut self) -> Result<Option<Pieces>, Failure> {
-        if let State::Opening(response) = &mut self.state {
+        if let StreamState::Opening(response) = &mut self.state {
             let response = response.await;
             let answer = Answer::of(response.map_err(|error| Failure::of_send(&error))?)?;
             if let Some(endpoint) = self.core.endpoints.get(self.place) {
                 answered(&self.core, endpoint);
             }
-            self.state = State::Open(answer);
+            self.state = StreamState::Open(answer);
         }
         match &mut self.state {
-            State::Open(answer) => answer.next().await,
-            State::Opening(_) => Ok(None),
+            StreamState::Open(answer) => answer.next().await,
+            StreamState::Opening(_) => Ok(None),
         }
     }
 

@@ -108,7 +108,7 @@ fn unknown<T: std::fmt::Debug>(result: Result<T, CallError>) -> String {
 }
 
 #[track_caller]
-fn refused<T: std::fmt::Debug>(result: Result<T, CallError>) -> tonic::Status {
+fn refused<T: std::fmt::Debug>(result: Result<T, CallError>) -> keyloom_etcd_api::Status {
     match result {
         Err(CallError::Refused(status)) => status,
         other => panic!("{other:?}"),

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream};
 use keyloom_environment::SeededRandom;
-use keyloom_etcd_api::{Rpc, Shape};
+use keyloom_etcd_api::{Rpc, Shape, Status};
 use keyloom_proxy::{Instance, OpenStores, Options, TopologyMetrics, WatchOptions};
 use keyloom_store::Store;
 use keyloom_testkit::{
@@ -16,7 +16,6 @@ use keyloom_topology::{ParseOptions, StoreSpec, parse};
 use prometheus_client::registry::Registry;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
-use tonic::Status;
 
 use crate::{Entropy, generate, panics};
 

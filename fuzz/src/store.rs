@@ -59,7 +59,10 @@ pub fn target(data: &[u8]) {
     });
 }
 
-async fn put(keyloom: &keyloom_proxy::Instance, key: &str) -> Result<Answer, tonic::Status> {
+async fn put(
+    keyloom: &keyloom_proxy::Instance,
+    key: &str,
+) -> Result<Answer, keyloom_etcd_api::Status> {
     let put = Step::Put(PutRequest {
         key: Bytes::from(key.to_owned()),
         value: Bytes::from_static(b"value"),
@@ -68,7 +71,10 @@ async fn put(keyloom: &keyloom_proxy::Instance, key: &str) -> Result<Answer, ton
     ask_loosely(keyloom, &put).await
 }
 
-async fn get(keyloom: &keyloom_proxy::Instance, key: &str) -> Result<Answer, tonic::Status> {
+async fn get(
+    keyloom: &keyloom_proxy::Instance,
+    key: &str,
+) -> Result<Answer, keyloom_etcd_api::Status> {
     let get = Step::Range(RangeRequest {
         key: Bytes::from(key.to_owned()),
         ..RangeRequest::default()
@@ -80,12 +86,12 @@ async fn get(keyloom: &keyloom_proxy::Instance, key: &str) -> Result<Answer, ton
 async fn ask_loosely(
     keyloom: &keyloom_proxy::Instance,
     step: &Step,
-) -> Result<Answer, tonic::Status> {
+) -> Result<Answer, keyloom_etcd_api::Status> {
     let answers = call(keyloom, step.rpc(), vec![step.encode()]).await;
     let answer = answers.into_iter().next().expect("a call has an answer")?;
     match Answer::decode(step.rpc(), answer) {
         Some(Ok(answer)) => Ok(answer),
-        _ => Err(tonic::Status::internal("no message")),
+        _ => Err(keyloom_etcd_api::Status::internal("no message")),
     }
 }
 

@@ -5,10 +5,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::{FutureExt as _, future::BoxFuture};
-use keyloom_etcd_api::{Rpc, etcdserverpb::RangeRequest, framing::Pieces, wire};
+use keyloom_etcd_api::{Code, Rpc, etcdserverpb::RangeRequest, framing::Pieces, wire};
 use prost::Message as _;
 use tokio::sync::OnceCell;
-use tonic::Code;
 
 use super::KineStore;
 use keyloom_environment::Random;

@@ -14,7 +14,7 @@ use std::{
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, stream};
 use keyloom_etcd_api::{
-    EtcdError,
+    EtcdError, Status,
     etcdserverpb::{
         LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest, LeaseKeepAliveResponse,
         LeaseRevokeRequest, LeaseRevokeResponse, LeaseStatus, LeaseTimeToLiveRequest,
@@ -25,7 +25,6 @@ use keyloom_etcd_api::{
 use parking_lot::Mutex;
 use prost::Message as _;
 use tokio::time::{Duration, Instant};
-use tonic::Status;
 
 use super::{Asked, Core, decode};
 use keyloom_store::{CallError, Lane, Requests};

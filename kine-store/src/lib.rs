@@ -32,7 +32,7 @@ use std::{fmt, future::ready, sync::Arc};
 use bytes::Bytes;
 use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture};
 use keyloom_etcd_api::{
-    Rpc,
+    Rpc, Status,
     etcdserverpb::{
         AlarmRequest, AlarmResponse, CompactionRequest, CompactionResponse, ResponseHeader,
         StatusRequest, StatusResponse, alarm_request::AlarmAction,
@@ -40,7 +40,6 @@ use keyloom_etcd_api::{
 };
 use prost::Message;
 use tokio::time::{Duration, Instant};
-use tonic::Status;
 
 pub use detect::Detected;
 

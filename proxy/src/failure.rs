@@ -1,9 +1,8 @@
 //! The one door through which errors leave to clients.
 
-use keyloom_etcd_api::{EtcdError, wire::WireError};
+use keyloom_etcd_api::{Code, EtcdError, Status, wire::WireError};
 use keyloom_router::{DeleteError, Refused};
 use keyloom_store::CallError;
-use tonic::{Code, Status};
 
 use crate::{order::OrderError, reload::Superseded};
 

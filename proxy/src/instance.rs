@@ -5,14 +5,13 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use keyloom_environment::Random;
-use keyloom_etcd_api::Rpc;
+use keyloom_etcd_api::{Rpc, Status};
 use keyloom_hub::Census;
 use keyloom_store::Store;
 use keyloom_topology::Topology;
 use parking_lot::Mutex;
 use tokio::{task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
-use tonic::Status;
 
 use crate::{
     order::{self, Begin, LeadershipDuration, Order, OrderError},

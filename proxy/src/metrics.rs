@@ -2,7 +2,7 @@
 
 use std::{sync::OnceLock, time::Duration};
 
-use keyloom_etcd_api::Rpc;
+use keyloom_etcd_api::{Code, Rpc};
 use prometheus_client::{
     encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder},
     metrics::{
@@ -12,7 +12,6 @@ use prometheus_client::{
     },
     registry::Registry,
 };
-use tonic::Code;
 
 /// Counts and durations of the calls that clients make.
 #[derive(Debug)]

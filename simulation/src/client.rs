@@ -6,14 +6,13 @@ use anyhow::Result;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use keyloom_environment::SeededRandom;
-use keyloom_etcd_api::Rpc;
+use keyloom_etcd_api::{Rpc, Status};
 use keyloom_etcd_store::{Environment, EtcdEndpoint, EtcdStore, EtcdStoreConfig, Metrics};
 use keyloom_store::{Answers, Call, CallError, Lane, Requests, Store as _};
 use keyloom_testkit::{Answer, Step, program::Chance};
 use prometheus_client::registry::Registry;
 use prost::Message;
 use tokio::time::{Instant, timeout};
-use tonic::Status;
 
 use crate::{
     net::Net,
@@ -101,7 +100,7 @@ impl Client {
             Ok(Err(CallError::Unknown(_) | CallError::TimedOut)) | Err(_) => Failed::Unknown,
         };
         let is_down = match &failed {
-            Failed::Refused(status) => status.code() == tonic::Code::Unavailable,
+            Failed::Refused(status) => status.code() == keyloom_etcd_api::Code::Unavailable,
             Failed::NotSent | Failed::Unknown => true,
         };
         if is_down && self.chance.percent(60) {

@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use keyloom_etcd_api::{EtcdError, Rpc};
+use keyloom_etcd_api::{EtcdError, Rpc, Status};
 use keyloom_testkit::{model::Fault, program::Chance};
-use tonic::Status;
 
 use crate::{drive::Drive, host::TICK, trace};
 

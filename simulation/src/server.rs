@@ -11,13 +11,12 @@ use h2::{Reason, RecvStream, SendStream, server, server::SendResponse};
 use http::{HeaderMap, Request, Response};
 use keyloom_environment::Connection;
 use keyloom_etcd_api::{
-    Rpc, Shape,
+    Code, Rpc, Shape, Status,
     framing::{Assembler, framed},
 };
 use keyloom_proxy::Listen as _;
 use keyloom_store::{Call, CallError, Lane, Store as _};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tonic::{Code, Status};
 
 use crate::{
     net::Port,
@@ -188,9 +187,7 @@ fn head() -> Response<()> {
 }
 
 fn trailers(status: &Status) -> HeaderMap {
-    let mut trailers = HeaderMap::new();
-    drop(status.add_header(&mut trailers));
-    trailers
+    status.to_trailers()
 }
 
 fn refuse(respond: &mut SendResponse<Bytes>, status: &Status) {

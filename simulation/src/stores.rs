@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use keyloom_etcd_api::{Rpc, mvccpb::Event};
+use keyloom_etcd_api::{Rpc, Status, mvccpb::Event};
 use keyloom_store::CallError;
 use keyloom_testkit::model::{Identity, ModelStore, Profile};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tonic::Status;
 
 use crate::{net::Net, server};
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, atomic::Ordering};
 use bytes::Bytes;
 use futures_util::{StreamExt as _, future::BoxFuture};
 use keyloom_etcd_api::{
-    EtcdError, KeyRange, Rpc, check_delete_range, check_put, check_range, check_txn,
+    EtcdError, KeyRange, Rpc, Status, check_delete_range, check_put, check_range, check_txn,
     etcdserverpb::{LeaseKeepAliveRequest, RangeRequest, TxnRequest},
 };
 use keyloom_store::{Answers, Call, CallError, Lane, Requests};
@@ -15,7 +15,6 @@ use tokio::{
     time::{Duration, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tonic::Status;
 
 use crate::{
     kv::{Scope, Tx, only_reads, range},

@@ -5,9 +5,8 @@
 
 use std::{fmt, sync::Arc};
 
-use keyloom_etcd_api::EtcdError;
+use keyloom_etcd_api::{EtcdError, Status};
 use keyloom_store::CallError;
-use tonic::Status;
 
 use crate::statement::Statement;
 

@@ -4,12 +4,11 @@
 //! however large. The bytes are those that prost would write.
 
 use bytes::Bytes;
-use keyloom_etcd_api::{etcdserverpb::ResponseHeader, mvccpb::KeyValue};
+use keyloom_etcd_api::{Status, etcdserverpb::ResponseHeader, mvccpb::KeyValue};
 use prost::{
     DecodeError, Message,
     encoding::{WireType, encode_key, encode_varint, encoded_len_varint},
 };
-use tonic::Status;
 
 use crate::session::{Identity, Row};
 

@@ -6,8 +6,7 @@ use std::{fmt, time::Instant};
 
 use bytes::Bytes;
 use futures_util::{future::BoxFuture, stream::BoxStream};
-use keyloom_etcd_api::{Rpc, framing::Pieces};
-use tonic::Status;
+use keyloom_etcd_api::{Rpc, Status, framing::Pieces};
 
 /// Which of a store's connections a call takes. Calls of one lane can delay each other, calls of
 /// different lanes cannot (etcd issues 15402 and 17529: large reads starve watches).

@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream};
 use keyloom_etcd_api::{
-    EtcdError, Rpc,
+    EtcdError, Rpc, Status,
     etcdserverpb::{
         CompactionRequest, CompactionResponse, DeleteRangeResponse, PutResponse, RangeRequest,
         RangeResponse, ResponseHeader, ResponseOp, StatusResponse, TxnRequest, TxnResponse,
@@ -26,7 +26,6 @@ use keyloom_store::{Answers, Call, CallError, Requests, Store};
 use parking_lot::Mutex;
 use prost::Message;
 use tokio::{sync::Notify, time::sleep};
-use tonic::Status;
 
 /// How late a watch is.
 const LATE: Duration = Duration::from_millis(7);

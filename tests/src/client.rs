@@ -9,18 +9,24 @@ use hyper_util::{
     rt::{TokioExecutor, TokioTimer},
 };
 use keyloom_etcd_api::{
-    RawCodec, Rpc,
+    Rpc, Status,
     etcdserverpb::{
         HashKvRequest, HashKvResponse, LeaseKeepAliveRequest, LeaseKeepAliveResponse, PutRequest,
-        RangeRequest, StatusRequest, StatusResponse, cluster_client::ClusterClient,
-        kv_client::KvClient, lease_client::LeaseClient, maintenance_client::MaintenanceClient,
-        watch_client::WatchClient,
+        RangeRequest, StatusRequest, StatusResponse,
     },
     mvccpb::KeyValue,
 };
+use keyloom_etcd_client::{
+    Answered as _, RawCodec,
+    etcdserverpb::{
+        cluster_client::ClusterClient, kv_client::KvClient, lease_client::LeaseClient,
+        maintenance_client::MaintenanceClient, watch_client::WatchClient,
+    },
+    status_of,
+};
 use keyloom_testkit::{Answer, Step};
 use tokio::sync::mpsc;
-use tonic::{Request, Status, body::Body, client::Grpc};
+use tonic::{Request, body::Body, client::Grpc};
 
 /// What carries the calls: HTTP/2 with prior knowledge, connected again when it breaks.
 pub type Transport = Pool<HttpConnector, Body>;
@@ -83,8 +89,8 @@ impl Client {
         let mut grpc = Grpc::with_origin(self.transport.clone(), self.origin.clone())
             .max_decoding_message_size(usize::MAX);
         let path = PathAndQuery::from_static(path);
-        let answer = grpc.unary(Request::new(message), path, RawCodec).await?;
-        Ok(answer.into_inner())
+        let answer = grpc.unary(Request::new(message), path, RawCodec).await;
+        answer.answered()
     }
 
     /// [`Self::raw`] to a call of etcd's.
@@ -136,10 +142,11 @@ impl Client {
         let sent = ask.send(LeaseKeepAliveRequest { id });
         sent.expect("the other end is here");
         let requests = stream::poll_fn(move |context| asked.poll_recv(context));
-        let mut answers = self.lease().lease_keep_alive(requests).await?.into_inner();
+        let answers = self.lease().lease_keep_alive(requests).await;
+        let mut answers = answers.answered()?;
         let answer = answers.message().await;
         drop(ask);
-        answer
+        answer.map_err(|status| status_of(&status))
     }
 
     /// The endpoint's current revision.

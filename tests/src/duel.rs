@@ -2,12 +2,11 @@
 
 use std::env;
 
-use keyloom_etcd_api::etcdserverpb::LeaseGrantRequest;
+use keyloom_etcd_api::{Status, etcdserverpb::LeaseGrantRequest};
 use keyloom_testkit::{
     Answer, Step,
     program::{Generator, Group, Settings, Tolerance, same_answer},
 };
-use tonic::Status;
 
 use crate::client::Client;
 

@@ -7,14 +7,13 @@
 use std::collections::BTreeMap;
 
 use keyloom_etcd_api::{
-    EtcdError,
+    Code, EtcdError,
     etcdserverpb::{
         DeleteRangeRequest, DeleteRangeResponse, RangeRequest, RequestOp, TxnRequest,
         request_op::Request, response_op::Response,
     },
 };
 use keyloom_testkit::{Answer, Step};
-use tonic::Code;
 
 use crate::{
     client::Client,

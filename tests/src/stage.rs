@@ -1,12 +1,15 @@
 //! Three stores behind a Keyloom, and one etcd that has all the keys: what the tests of failures
 //! begin with.
 
-use keyloom_etcd_api::etcdserverpb::{PutRequest, RangeRequest, RangeResponse};
+use keyloom_etcd_api::{
+    Status,
+    etcdserverpb::{PutRequest, RangeRequest, RangeResponse},
+};
+use keyloom_etcd_client::Answered as _;
 use keyloom_testkit::{
     Step,
     program::{Group, Settings},
 };
-use tonic::Status;
 
 use crate::{
     client::Client,
@@ -116,5 +119,5 @@ impl Stage {
 /// # Errors
 /// As the endpoint.
 pub async fn range(client: &Client, request: RangeRequest) -> Result<RangeResponse, Status> {
-    Ok(client.kv().range(request).await?.into_inner())
+    client.kv().range(request).await.answered()
 }

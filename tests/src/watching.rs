@@ -6,10 +6,14 @@
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
-use keyloom_etcd_api::etcdserverpb::{
-    CompactionRequest, WatchCancelRequest, WatchCreateRequest, WatchProgressRequest, WatchRequest,
-    WatchResponse, watch_request::RequestUnion,
+use keyloom_etcd_api::{
+    Code, Status,
+    etcdserverpb::{
+        CompactionRequest, WatchCancelRequest, WatchCreateRequest, WatchProgressRequest,
+        WatchRequest, WatchResponse, watch_request::RequestUnion,
+    },
 };
+use keyloom_etcd_client::{Answered as _, status_of};
 use keyloom_testkit::{
     Step,
     model::{Etcd, WatchStream},
@@ -20,7 +24,6 @@ use tokio::{
     task::JoinHandle,
     time::timeout,
 };
-use tonic::{Code, Status};
 
 use crate::{client::Client, duel::seed, poll::LONG};
 
@@ -53,12 +56,15 @@ impl Watching {
         let mut client = client.watch().max_decoding_message_size(usize::MAX);
         let reading = tokio::spawn(async move {
             let requests = stream::poll_fn(move |context| to_send.poll_recv(context));
-            let mut answers = match client.watch(requests).await {
-                Ok(answers) => answers.into_inner(),
+            let mut answers = match client.watch(requests).await.answered() {
+                Ok(answers) => answers,
                 Err(status) => return drop(told.send(Err(status))),
             };
             while let Some(answer) = answers.next().await {
-                if told.send(answer).is_err() {
+                if told
+                    .send(answer.map_err(|status| status_of(&status)))
+                    .is_err()
+                {
                     return;
                 }
             }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use futures_util::future::join_all;
-use keyloom_etcd_api::{Rpc, etcdserverpb::PutRequest};
+use keyloom_etcd_api::{Code, Rpc, Status, etcdserverpb::PutRequest};
 use keyloom_testkit::{
     Step,
     program::{Chance, Generator, Settings},
@@ -18,7 +18,6 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
 };
-use tonic::{Code, Status};
 
 /// Bare etcd, and Keyloom in front of one or two more.
 pub(crate) struct Stage {

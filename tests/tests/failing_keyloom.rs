@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::future::join_all;
+use keyloom_etcd_api::Code;
 use keyloom_tests::{
     Client, Keyloom,
     poll::eventually,
     split::everything,
     stage::{KEYS, PODS, Stage, range},
 };
-use tonic::Code;
 
 /// Writes until the endpoint is gone; gives back the last revision of each key and all of them.
 async fn write_until_gone(client: Client, writer: usize) -> (BTreeMap<String, i64>, Vec<i64>) {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use keyloom_etcd_api::etcdserverpb::RangeRequest;
+use keyloom_etcd_api::{Code, Status, etcdserverpb::RangeRequest};
 use keyloom_tests::{
     Keyloom,
     poll::eventually,
@@ -10,7 +10,6 @@ use keyloom_tests::{
     stage::{DEFAULT, KEYS, PODS, Stage, TENANT, range},
 };
 use tokio::time::timeout;
-use tonic::{Code, Status};
 
 /// The answer that a client gets where a store of its span cannot be used.
 fn assert_unavailable(answer: Result<impl std::fmt::Debug, Status>, store: &str) -> String {

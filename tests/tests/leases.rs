@@ -5,10 +5,14 @@
 //! revision for each, which is a documented difference.
 
 use futures_util::stream;
-use keyloom_etcd_api::etcdserverpb::{
-    DeleteRangeRequest, LeaseGrantRequest, LeaseKeepAliveRequest, LeaseLeasesRequest,
-    LeaseRevokeRequest, LeaseTimeToLiveRequest, PutRequest, RangeRequest, ResponseHeader,
+use keyloom_etcd_api::{
+    Status,
+    etcdserverpb::{
+        DeleteRangeRequest, LeaseGrantRequest, LeaseKeepAliveRequest, LeaseLeasesRequest,
+        LeaseRevokeRequest, LeaseTimeToLiveRequest, PutRequest, RangeRequest, ResponseHeader,
+    },
 };
+use keyloom_etcd_client::{Answered as _, status_of};
 use keyloom_testkit::program::Chance;
 use keyloom_tests::{
     Client, Etcd, Ground, Keyloom, Kind, Version,
@@ -16,7 +20,6 @@ use keyloom_tests::{
     ground::{self, ETCDS},
     topology::{Matcher, Topology},
 };
-use tonic::Status;
 
 /// Which are granted and asked for; the last is never granted.
 const IDS: [i64; 7] = [901, 902, 903, 904, 905, 906, 999];
@@ -71,7 +74,7 @@ fn next(chance: &mut Chance) -> Call {
 }
 
 /// What came of a call, without what no two etcds say alike.
-async fn outcome(client: &Client, call: &Call) -> Result<String, (tonic::Code, String)> {
+async fn outcome(client: &Client, call: &Call) -> Result<String, (keyloom_etcd_api::Code, String)> {
     answer(client, call)
         .await
         .map_err(|status| (status.code(), status.message().to_owned()))
@@ -82,7 +85,7 @@ async fn answer(client: &Client, call: &Call) -> Result<String, Status> {
     let said = match call.clone() {
         Call::Grant(id, ttl) => {
             let request = LeaseGrantRequest { ttl, id };
-            let answer = lease.lease_grant(request).await?.into_inner();
+            let answer = lease.lease_grant(request).await.answered()?;
             let revision = revision(answer.header);
             format!(
                 "{revision}: {} for {} {}",
@@ -90,19 +93,26 @@ async fn answer(client: &Client, call: &Call) -> Result<String, Status> {
             )
         }
         Call::Revoke(id) => {
-            let answer = lease.lease_revoke(LeaseRevokeRequest { id }).await?;
-            format!("{}", revision(answer.into_inner().header))
+            let answer = lease
+                .lease_revoke(LeaseRevokeRequest { id })
+                .await
+                .answered()?;
+            format!("{}", revision(answer.header))
         }
         Call::KeepAlive(id) => {
             let requests = stream::iter([LeaseKeepAliveRequest { id }]);
-            let mut answers = lease.lease_keep_alive(requests).await?.into_inner();
-            let answer = answers.message().await?.expect("an answer");
+            let mut answers = lease.lease_keep_alive(requests).await.answered()?;
+            let answer = answers
+                .message()
+                .await
+                .map_err(|status| status_of(&status))?
+                .expect("an answer");
             let revision = revision(answer.header);
             format!("{revision}: {} {}", answer.id, answer.ttl)
         }
         Call::TimeToLive(id, keys) => {
             let request = LeaseTimeToLiveRequest { id, keys };
-            let mut answer = lease.lease_time_to_live(request).await?.into_inner();
+            let mut answer = lease.lease_time_to_live(request).await.answered()?;
             answer.keys.sort();
             let left = if answer.ttl < 0 {
                 "ended"
@@ -117,13 +127,8 @@ async fn answer(client: &Client, call: &Call) -> Result<String, Status> {
             )
         }
         Call::Leases => {
-            let answer = lease.lease_leases(LeaseLeasesRequest {}).await?;
-            let mut ids: Vec<_> = answer
-                .into_inner()
-                .leases
-                .iter()
-                .map(|one| one.id)
-                .collect();
+            let answer = lease.lease_leases(LeaseLeasesRequest {}).await.answered()?;
+            let mut ids: Vec<_> = answer.leases.iter().map(|one| one.id).collect();
             ids.sort_unstable();
             format!("{ids:?}")
         }
@@ -134,15 +139,15 @@ async fn answer(client: &Client, call: &Call) -> Result<String, Status> {
                 lease,
                 ..PutRequest::default()
             };
-            let answer = client.kv().put(request).await?;
-            format!("{}", revision(answer.into_inner().header))
+            let answer = client.kv().put(request).await.answered()?;
+            format!("{}", revision(answer.header))
         }
         Call::Delete(key) => {
             let request = DeleteRangeRequest {
                 key: key.into(),
                 ..DeleteRangeRequest::default()
             };
-            let answer = client.kv().delete_range(request).await?.into_inner();
+            let answer = client.kv().delete_range(request).await.answered()?;
             format!("{}: {}", revision(answer.header), answer.deleted)
         }
         Call::List => {
@@ -151,7 +156,7 @@ async fn answer(client: &Client, call: &Call) -> Result<String, Status> {
                 range_end: "/registry0".into(),
                 ..RangeRequest::default()
             };
-            let answer = client.kv().range(request).await?.into_inner();
+            let answer = client.kv().range(request).await.answered()?;
             format!("{}: {:?}", revision(answer.header), answer.kvs)
         }
     };

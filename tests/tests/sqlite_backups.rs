@@ -4,6 +4,7 @@
 use std::{fs, path::Path};
 
 use keyloom_etcd_api::EtcdError;
+use keyloom_etcd_client::Answered as _;
 use keyloom_tests::{
     Client, Etcd, Keyloom, Version,
     split::everything,
@@ -23,7 +24,7 @@ fn take_back(backup: &Path, file: &Path) {
 }
 
 async fn is_compacted(client: &Client, revision: i64) -> bool {
-    match client.kv().range(everything(revision)).await {
+    match client.kv().range(everything(revision)).await.answered() {
         Ok(_) => false,
         Err(status) => EtcdError::of(&status) == Some(EtcdError::Compacted),
     }

@@ -8,12 +8,12 @@ use std::{
 };
 
 use keyloom_etcd_api::{
-    EtcdError,
+    Code, EtcdError, Status,
     etcdserverpb::{AlarmRequest, PutRequest},
 };
+use keyloom_etcd_client::Answered as _;
 use keyloom_tests::{Client, Keyloom, disk::SmallDisk, split::everything};
 use tempfile::TempDir;
-use tonic::{Code, Status};
 
 async fn put(client: &Client, key: &str, size: usize) -> Result<i64, Status> {
     let request = PutRequest {
@@ -21,7 +21,7 @@ async fn put(client: &Client, key: &str, size: usize) -> Result<i64, Status> {
         value: vec![b'v'; size].into(),
         ..PutRequest::default()
     };
-    let answer = client.kv().put(request).await?.into_inner();
+    let answer = client.kv().put(request).await.answered()?;
     Ok(answer.header.expect("a header").revision)
 }
 
@@ -333,9 +333,8 @@ async fn a_corrupted_file_is_told_and_mended() {
 
 /// Whether a list is refused because of the damage; if it is answered, it is whole.
 async fn read_all(client: &Client, keys: i64) -> bool {
-    match client.kv().range(everything(0)).await {
+    match client.kv().range(everything(0)).await.answered() {
         Ok(answer) => {
-            let answer = answer.into_inner();
             assert_eq!(
                 (answer.count, answer.kvs.len()),
                 (keys, keys.unsigned_abs() as usize)

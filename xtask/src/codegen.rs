@@ -1,5 +1,8 @@
 //! Generates the Rust code of etcd's API from the unmodified `.proto` files, without protoc.
 //!
+//! `etcd-api` gets the messages, which is all that Keyloom itself needs; `etcd-client` gets tonic's
+//! clients and servers of them, for tests and measurements.
+//!
 //! The result is committed, so that a build of the workspace needs neither this step nor its crates.
 
 use std::{collections::BTreeMap, ffi::OsString, fs, path::Path};
@@ -15,12 +18,17 @@ const PACKAGES: [&str; 4] = ["etcdserverpb", "mvccpb", "authpb", "versionpb"];
 const ROOT_PROTO: &str = "etcd/api/etcdserverpb/rpc.proto";
 const DESCRIPTOR: &str = "descriptor.bin";
 
-/// Writes the generated files below `etcd-api/src/generated`.
+/// Where messages go.
+const MESSAGES: &str = "etcd-api/src/generated";
+/// Where clients and servers go.
+const SERVICES: &str = "etcd-client/src/generated";
+
+/// Writes the generated files.
 ///
 /// # Errors
 /// When a `.proto` file does not compile or a file cannot be written.
 pub(crate) fn write(root: &Path) -> Result<()> {
-    generate(root, &root.join("etcd-api/src/generated"))
+    generate(root, &root.join(MESSAGES), &root.join(SERVICES))
 }
 
 /// Generates into a scratch folder and compares with what is committed.
@@ -32,17 +40,17 @@ pub(crate) fn check(root: &Path) -> Result<()> {
     if scratch.exists() {
         fs::remove_dir_all(&scratch)?;
     }
-    generate(root, &scratch)?;
-    let (made, committed) = (
-        contents(&scratch)?,
-        contents(&root.join("etcd-api/src/generated"))?,
-    );
-    for name in made.keys().chain(committed.keys()) {
-        ensure!(
-            made.get(name) == committed.get(name),
-            "{} is out of date: run `cargo xtask codegen`",
-            name.display()
-        );
+    let (messages, services) = (scratch.join("messages"), scratch.join("services"));
+    generate(root, &messages, &services)?;
+    for (made, committed) in [(messages, MESSAGES), (services, SERVICES)] {
+        let (made, in_repo) = (contents(&made)?, contents(&root.join(committed))?);
+        for name in made.keys().chain(in_repo.keys()) {
+            ensure!(
+                made.get(name) == in_repo.get(name),
+                "{committed}/{} is out of date: run `cargo xtask codegen`",
+                name.display()
+            );
+        }
     }
     Ok(())
 }
@@ -56,11 +64,12 @@ fn contents(folder: &Path) -> Result<BTreeMap<OsString, Vec<u8>>> {
     files.collect()
 }
 
-fn generate(root: &Path, out: &Path) -> Result<()> {
-    fs::create_dir_all(out)?;
+fn generate(root: &Path, messages: &Path, services: &Path) -> Result<()> {
+    fs::create_dir_all(messages)?;
+    fs::create_dir_all(services)?;
     let include = root.join("etcd-api/proto");
     let set = protox::compile([ROOT_PROTO], [include]).context("compiling etcd's .proto files")?;
-    fs::write(out.join(DESCRIPTOR), set.encode_to_vec())?;
+    fs::write(messages.join(DESCRIPTOR), set.encode_to_vec())?;
     let ours = FileDescriptorSet {
         file: set
             .file
@@ -69,9 +78,29 @@ fn generate(root: &Path, out: &Path) -> Result<()> {
             .collect(),
     };
     tonic_prost_build::configure()
-        .out_dir(out)
+        .out_dir(messages)
         .bytes(".")
-        .build_transport(false)
-        .compile_fds(ours)
-        .context("generating Rust code")
+        .build_client(false)
+        .build_server(false)
+        .compile_fds(ours.clone())
+        .context("generating messages")?;
+    let with_services = FileDescriptorSet {
+        file: ours
+            .file
+            .into_iter()
+            .filter(|file| !file.service.is_empty())
+            .collect(),
+    };
+    let mut builder = tonic_prost_build::configure()
+        .out_dir(services)
+        .build_transport(false);
+    for package in PACKAGES {
+        builder = builder.extern_path(
+            format!(".{package}"),
+            format!("::keyloom_etcd_api::{package}"),
+        );
+    }
+    builder
+        .compile_fds(with_services)
+        .context("generating clients and servers")
 }

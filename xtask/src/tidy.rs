@@ -4,6 +4,7 @@
 //! |---|---|
 //! | what one file keeps or breaks by itself | `tidy/file.rs` |
 //! | which room may use which | `tidy/rooms.rs` |
+//! | what the pure rooms link | `tidy/pure.rs` |
 //! | the proxy's modules stand on each other | `tidy/modules.rs` |
 //! | the name of a type means one thing | `tidy/names.rs` |
 //! | a page names tests that exist | `tidy/promises.rs` |
@@ -22,6 +23,7 @@ mod file;
 mod modules;
 mod names;
 mod promises;
+mod pure;
 mod rooms;
 mod rules;
 
@@ -45,6 +47,7 @@ impl fmt::Display for Fault {
 /// When a rule is broken.
 pub(crate) fn check(root: &Path) -> Result<()> {
     let mut faults = rooms::check(root)?;
+    faults.extend(pure::check(root)?);
     let mut tests = promises::Tests::default();
     let mut types = names::Types::default();
     let mut texts = Vec::new();

@@ -1,8 +1,7 @@
 //! Reads find an endpoint that answers; what the store says reaches the caller as it is.
 
 use h2::Reason;
-use keyloom_etcd_api::EtcdError;
-use tonic::{Code, Status};
+use keyloom_etcd_api::{Code, EtcdError, Status};
 
 use super::{
     network::Network,
@@ -142,11 +141,11 @@ async fn an_endpoint_that_refuses_is_asked_last_until_it_is_well() {
 
 #[tokio::test(start_paused = true)]
 async fn a_status_reaches_the_caller_as_it_is() {
-    let odd = Status::with_details(
+    let odd = Status::new(
         Code::FailedPrecondition,
         "etcdserver: an error of a newer etcd: 100% \u{fc}n\nknown",
-        Bytes::from_static(&[8, 9, 255]),
-    );
+    )
+    .with_details(Bytes::from_static(&[8, 9, 255]));
     let known = EtcdError::ALL.iter().map(|&error| Status::from(error));
     for status in known.chain([odd, Status::new(Code::Internal, "")]) {
         for act in [

@@ -8,12 +8,12 @@ use std::sync::{
 use bytes::{BufMut, Bytes, BytesMut};
 use h2::{Reason, RecvStream, server, server::SendResponse};
 use http::{HeaderMap, Request, Response};
+use keyloom_etcd_api::{Code, Status};
 use parking_lot::Mutex;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     sync::Notify,
 };
-use tonic::{Code, Status};
 
 use super::network::Network;
 
@@ -284,11 +284,8 @@ fn response(status: u16) -> Response<()> {
         .unwrap()
 }
 
-/// As tonic writes them, which is how gRPC wants them.
 fn trailers(status: &Status) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    status.add_header(&mut headers).unwrap();
-    headers
+    status.to_trailers()
 }
 
 fn finish(respond: &mut SendResponse<Bytes>, message: Option<&[u8]>, status: &Status) {

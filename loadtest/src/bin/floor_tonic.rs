@@ -16,6 +16,8 @@ use hyper_util::{
 use keyloom_etcd_api::etcdserverpb::{
     CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, PutRequest,
     PutResponse, RangeRequest, RangeResponse, RangeStreamResponse, TxnRequest, TxnResponse,
+};
+use keyloom_etcd_client::etcdserverpb::{
     kv_client::KvClient,
     kv_server::{Kv, KvServer},
 };

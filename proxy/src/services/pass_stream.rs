@@ -5,11 +5,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream::BoxStream};
 use keyloom_etcd_api::{
-    Rpc,
+    Rpc, Status,
     wire::{self, Message},
 };
 use keyloom_store::Requests;
-use tonic::Status;
 
 use super::{Context, Services};
 use crate::{

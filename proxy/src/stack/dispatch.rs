@@ -10,11 +10,11 @@ use std::{
 use futures_util::future::BoxFuture;
 use http::{Request, Response, header::CONTENT_TYPE};
 use hyper::body::Incoming;
-use keyloom_etcd_api::{Rpc, Shape};
-use tonic::{Status, body::Body};
+use keyloom_etcd_api::{Rpc, Shape, Status};
+use tonic::body::Body;
 use tower::{Service, ServiceExt as _, util::BoxCloneSyncService};
 
-use super::{probe, stream, unary};
+use super::{probe, reply, stream, unary};
 use crate::services::Services;
 
 /// A service of the gRPC ecosystem, as tonic makes it.
@@ -119,7 +119,7 @@ fn unknown(request: &Request<Incoming>, ready: bool) -> Response<Body> {
         .get(CONTENT_TYPE)
         .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
     match request.uri().path() {
-        path if is_grpc => Status::unimplemented(format!("unknown method {path}")).into_http(),
+        path if is_grpc => reply::refusal(&Status::unimplemented(format!("unknown method {path}"))),
         "/health" => probe::health(ready),
         _ => probe::not_found(),
     }

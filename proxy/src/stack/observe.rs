@@ -9,9 +9,9 @@ use std::{
 use futures_util::{FutureExt as _, future::BoxFuture};
 use http::{Request, Response};
 use hyper::body::Incoming;
-use keyloom_etcd_api::Rpc;
+use keyloom_etcd_api::{Code, Rpc};
 use tokio::time::Instant;
-use tonic::{Code, body::Body};
+use tonic::body::Body;
 use tower::{Layer, Service};
 use tracing::{Instrument as _, debug, debug_span};
 
@@ -82,5 +82,6 @@ where
 /// The code of an answer that is an error from the start; the end of a stream is not seen here.
 fn code_of(response: &Response<Body>) -> Code {
     let code = response.headers().get("grpc-status");
-    code.map_or(Code::Ok, |code| Code::from_bytes(code.as_bytes()))
+    let number = code.map_or(Some(0), |code| code.to_str().ok()?.parse().ok());
+    number.map_or(Code::Unknown, Code::from_number)
 }

@@ -11,10 +11,11 @@ use futures_util::{StreamExt as _, stream::BoxStream};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, header::CONTENT_TYPE};
 use hyper::body::Frame;
 use keyloom_etcd_api::{
+    Status,
     framing::{Pieces, begin_frame},
     wire::EncodedList,
 };
-use tonic::{Status, body::Body};
+use tonic::body::Body;
 
 use crate::services::Answer;
 
@@ -46,6 +47,15 @@ pub(super) fn stream(messages: Messages) -> Response<Body> {
         messages: Some(messages),
         ..Reply::default()
     })
+}
+
+/// An error from the start: the trailers alone.
+pub(super) fn refusal(status: &Status) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.headers_mut() = status.to_trailers();
+    let kind = HeaderValue::from_static("application/grpc");
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
 }
 
 fn respond(reply: Reply) -> Response<Body> {
@@ -120,7 +130,7 @@ impl hyper::body::Body for Reply {
                     self.put(message.into());
                     continue;
                 }
-                Some(Err(status)) => failed(&status),
+                Some(Err(status)) => status.to_trailers(),
                 None => well(),
             };
             self.ended = true;
@@ -140,21 +150,13 @@ fn well() -> HeaderMap {
     trailers
 }
 
-fn failed(status: &Status) -> HeaderMap {
-    let mut trailers = HeaderMap::new();
-    // Fails for metadata that is no header, of which there is none.
-    if status.add_header(&mut trailers).is_err() {
-        trailers.insert(GRPC_STATUS, HeaderValue::from_static("13"));
-    }
-    trailers
-}
-
 #[cfg(test)]
 mod tests {
     use futures_util::stream;
     use http::StatusCode;
     use http_body_util::{BodyExt as _, StreamBody};
-    use keyloom_etcd_api::{RawCodec, wire::Header};
+    use keyloom_etcd_api::wire::Header;
+    use keyloom_etcd_client::RawCodec;
     use tonic::Streaming;
 
     use super::*;

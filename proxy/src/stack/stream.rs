@@ -15,7 +15,7 @@ use keyloom_etcd_api::{
     EtcdError, Rpc,
     framing::{Assembler, Pieces},
 };
-use tonic::{Status, body::Body};
+use tonic::body::Body;
 
 use super::{
     reply::{self, Messages},
@@ -39,7 +39,7 @@ pub(super) async fn answer(
     let requests = requests_of(request.into_body()).boxed();
     match services.stream(rpc, requests, context).await {
         Ok(answers) => reply::stream(until_stopped(services, answers, context)),
-        Err(failure) => Status::from(failure).into_http(),
+        Err(failure) => reply::refusal(&failure.into()),
     }
 }
 

@@ -9,11 +9,11 @@ use http::{HeaderMap, Request, Response};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use keyloom_etcd_api::{
-    Rpc,
+    Rpc, Status,
     framing::{Assembler, FramingError, Pieces},
 };
 use tokio::time::{Instant, timeout_at};
-use tonic::{Status, body::Body};
+use tonic::body::Body;
 
 use super::reply;
 use crate::services::{Context, Services};
@@ -44,7 +44,7 @@ pub(super) async fn answer(
     };
     match answer {
         Ok(message) => reply::single(message),
-        Err(status) => status.into_http(),
+        Err(status) => reply::refusal(&status),
     }
 }
 

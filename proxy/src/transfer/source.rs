@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use anyhow::{Context as _, Result, bail, ensure};
 use bytes::Bytes;
 use keyloom_etcd_api::{
-    EtcdError, KeyRange, Rpc,
+    Code, EtcdError, KeyRange, Rpc,
     etcdserverpb::{
         LeaseLeasesRequest, LeaseLeasesResponse, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse,
         RangeRequest, RangeResponse,
@@ -16,7 +16,6 @@ use keyloom_sqlstore::ImportedLease;
 use keyloom_store::{Call, CallError, Lane, Store};
 use prost::Message;
 use tokio::time::{Duration, Instant, sleep};
-use tonic::Code;
 use tracing::warn;
 
 use crate::order::reserved_prefix;

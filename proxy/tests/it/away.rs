@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::support::{Keyloom, TERM, THREE, get, keys, list, put, stores};
 use bytes::Bytes;
 use keyloom_etcd_api::{
-    EtcdError, Rpc,
+    Code, EtcdError, Rpc, Status,
     etcdserverpb::{
         CompactionRequest, DeleteRangeRequest, HashKvRequest, LeaseGrantRequest, MemberListRequest,
         RangeRequest, RequestOp, StatusRequest, StatusResponse, TxnRequest, request_op::Request,
@@ -18,7 +18,6 @@ use keyloom_testkit::{
 };
 use prost::Message;
 use tokio::time::sleep;
-use tonic::{Code, Status};
 
 const DEFAULT: &str = "/registry/pods/default/a";
 const RBAC: &str = "/registry/roles/default/a";

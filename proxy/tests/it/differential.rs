@@ -3,7 +3,7 @@
 
 use crate::support::{Keyloom, THREE, stores};
 use keyloom_etcd_api::{
-    Rpc,
+    Code, Rpc, Status,
     etcdserverpb::{
         CompactionRequest, PutRequest, RangeRequest, RequestOp, TxnRequest, request_op::Request,
     },
@@ -13,7 +13,6 @@ use keyloom_testkit::{
     model::{Fault, ModelStore},
     program::{Generator, Group, Settings, Tolerance, same_answer},
 };
-use tonic::{Code, Status};
 
 const ONE: &str = "default: {endpoint: 'http://default.invalid:2379'}";
 const WITH_EMPTY: &str = "

@@ -6,6 +6,7 @@
 use std::{path::Path, sync::Arc};
 
 use crate::support::{Keyloom, THREE, store};
+use keyloom_etcd_api::Code;
 use keyloom_sqlstore::{Metrics, SqliteOptions, SqliteStore, Synchronous, SystemClock};
 use keyloom_store::Store;
 use keyloom_testkit::{
@@ -13,7 +14,6 @@ use keyloom_testkit::{
     model::ModelStore,
     program::{Generator, Group, Settings, Tolerance, same_answer},
 };
-use tonic::Code;
 
 const ONE: &str = "default: {endpoint: 'sqlite://ignored.db'}";
 
@@ -78,7 +78,10 @@ async fn run(seed: u64, steps: usize, topology: &str, count: usize) -> usize {
     compared
 }
 
-fn is_documented(step: &Step, got: &Result<keyloom_testkit::Answer, tonic::Status>) -> bool {
+fn is_documented(
+    step: &Step,
+    got: &Result<keyloom_testkit::Answer, keyloom_etcd_api::Status>,
+) -> bool {
     let Err(status) = got else { return false };
     let spans = ["transaction spans stores", "refuses to delete over stores"];
     let refused = status.code() == Code::InvalidArgument

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use crate::support::{Keyloom, TERM, THREE, get, keys, list, store, stores};
 use keyloom_etcd_api::{
-    EtcdError, Rpc,
+    Code, EtcdError, Rpc,
     etcdserverpb::{
         Compare, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest,
         compare::TargetUnion, request_op::Request,
@@ -16,7 +16,6 @@ use keyloom_testkit::{
     program::Chance,
 };
 use tokio::time::Instant;
-use tonic::Code;
 
 const DEFAULT: &str = "/registry/pods/default/a";
 const RBAC: &str = "/registry/roles/default/a";

@@ -6,13 +6,12 @@ use std::sync::Arc;
 use crate::support::{Keyloom, THREE, store};
 use bytes::Bytes;
 use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture};
-use keyloom_etcd_api::Rpc;
+use keyloom_etcd_api::{Code, Rpc};
 use keyloom_store::{Answers, Call, CallError, Requests, Store};
 use keyloom_testkit::{
     model::ModelStore,
     program::{Generator, Group, Settings, Tolerance, same_answer},
 };
-use tonic::Code;
 
 /// The tenant's: pods on one store, everything else on another.
 const INNER: &str = "

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use keyloom_environment::{Random as _, SeededRandom};
 use keyloom_etcd_api::{
-    Rpc,
+    Code, Rpc, Status,
     etcdserverpb::{
         CompactionRequest, Compare, DeleteRangeRequest, LeaseGrantRequest, LeaseGrantResponse,
         PutRequest, RangeRequest, RequestOp, TxnRequest, WatchCreateRequest, WatchRequest,
@@ -25,7 +25,6 @@ use keyloom_proxy::Refusal;
 use keyloom_store::Store;
 use keyloom_testkit::{Answer, Step, kine::KineModel, model::ModelStore};
 use prost::Message as _;
-use tonic::{Code, Status};
 
 const TWO: &str = "
 default: {endpoint: 'http://default.invalid:2379'}

@@ -12,9 +12,9 @@ use crate::support::{
     streams::{Stream, open_watch_on},
 };
 use bytes::Bytes;
-use keyloom_etcd_api::etcdserverpb::{DeleteRangeRequest, LeaseKeepAliveResponse, ResponseHeader};
 use keyloom_etcd_api::{
-    Rpc,
+    Code, Rpc, Status,
+    etcdserverpb::{DeleteRangeRequest, LeaseKeepAliveResponse, ResponseHeader},
     etcdserverpb::{
         LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest, LeaseLeasesRequest,
         LeaseLeasesResponse, LeaseRevokeRequest, LeaseRevokeResponse, LeaseTimeToLiveRequest,
@@ -28,7 +28,6 @@ use keyloom_testkit::{
 };
 use prost::Message as _;
 use tokio::time::Instant;
-use tonic::{Code, Status};
 
 /// Leases are granted with these ids; 0 is one that the store chooses.
 const IDS: [i64; 5] = [0, 101, 102, 103, 104];

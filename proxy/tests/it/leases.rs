@@ -6,7 +6,7 @@ use crate::lease_calls::*;
 use crate::support::{Keyloom, THREE, get, list, stores};
 use bytes::Bytes;
 use keyloom_etcd_api::{
-    Rpc,
+    Code, Rpc,
     etcdserverpb::{
         Compare, LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest, LeaseLeasesRequest,
         LeaseLeasesResponse, LeaseRevokeRequest, LeaseTimeToLiveRequest, RequestOp, TxnRequest,
@@ -19,7 +19,6 @@ use keyloom_testkit::{
 };
 use prost::Message;
 use tokio::time::Instant;
-use tonic::Code;
 
 // === grant and materialisation ===
 

@@ -2,7 +2,7 @@
 
 use crate::support::{Keyloom, THREE, stores};
 use keyloom_etcd_api::{
-    Rpc,
+    Code, Rpc, Status,
     etcdserverpb::{
         CompactionRequest, DefragmentRequest, DefragmentResponse, HashKvRequest, HashKvResponse,
         HashRequest, HashResponse, SnapshotRequest, StatusRequest, StatusResponse,
@@ -13,7 +13,6 @@ use keyloom_testkit::{
     model::{Fault, Identity, ModelStore, Profile},
 };
 use prost::Message;
-use tonic::{Code, Status};
 
 const EVERYWHERE: [&str; 3] = [
     "/registry/pods/default/a",

@@ -7,7 +7,7 @@ use crate::support::{Keyloom, TERM, THREE, get, keys, list, put, stores};
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream, stream::BoxStream};
 use keyloom_etcd_api::{
-    EtcdError, Rpc,
+    Code, EtcdError, Rpc, Status,
     etcdserverpb::{
         RangeRequest, StatusRequest, WatchCreateRequest, WatchRequest, WatchResponse,
         watch_request::RequestUnion,
@@ -19,7 +19,6 @@ use keyloom_testkit::{
 };
 use prost::Message as _;
 use tokio::time::{Instant, sleep, timeout};
-use tonic::{Code, Status};
 
 const DEFAULT: &str = "/registry/pods/default/a";
 const RBAC: &str = "/registry/roles/default/a";

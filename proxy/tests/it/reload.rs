@@ -8,7 +8,7 @@ use crate::support::{
     get, keys, list, put, store,
 };
 use keyloom_etcd_api::{
-    EtcdError, Rpc,
+    Code, EtcdError, Rpc, Status,
     etcdserverpb::{DeleteRangeRequest, RangeRequest},
 };
 use keyloom_proxy::{Refusal, Taken};
@@ -18,7 +18,6 @@ use keyloom_testkit::{
     model::{Fault, Gate, ModelStore},
     program::{Chance, Generator, Group, Settings, Tolerance, same_answer},
 };
-use tonic::{Code, Status};
 
 #[tokio::test(start_paused = true)]
 async fn what_would_hide_keys_is_refused_and_nothing_is_different() {

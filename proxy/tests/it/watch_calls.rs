@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::support::{Keyloom, TERM, THREE, get, put, stores, stores_of, streams::Stream};
 use bytes::Bytes;
 use keyloom_etcd_api::{
-    EtcdError, Rpc,
+    Code, EtcdError, Rpc,
     etcdserverpb::{
         CompactionRequest, PutRequest, RequestOp, TxnRequest, WatchCreateRequest, WatchRequest,
         WatchResponse, request_op::Request, watch_request::RequestUnion,
@@ -20,7 +20,6 @@ use keyloom_testkit::{
 };
 use prost::Message as _;
 use tokio::time::Instant;
-use tonic::Code;
 
 const DEFAULT: &str = "/registry/pods/default/a";
 const RBAC: &str = "/registry/roles/default/a";

@@ -7,8 +7,9 @@ use crate::support::{
     Keyloom, THREE, stores, stores_of,
     streams::{Stream, open_watch_on},
 };
-use keyloom_etcd_api::etcdserverpb::{
-    WatchCreateRequest, WatchResponse, watch_request::RequestUnion,
+use keyloom_etcd_api::{
+    Code,
+    etcdserverpb::{WatchCreateRequest, WatchResponse, watch_request::RequestUnion},
 };
 use keyloom_proxy::WatchOptions;
 use keyloom_testkit::{
@@ -16,7 +17,6 @@ use keyloom_testkit::{
     model::ModelStore,
     program::{Chance, Generator, Group, Headers, Settings, WatchLog},
 };
-use tonic::Code;
 
 const ONE: &str = "default: {endpoint: 'http://default.invalid:2379'}";
 const WITH_EMPTY: &str = "

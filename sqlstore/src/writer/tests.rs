@@ -4,12 +4,11 @@ use std::sync::Arc;
 
 use keyloom_environment::SeededRandom;
 use keyloom_etcd_api::{
-    EtcdError, KeyRange,
+    Code, EtcdError, KeyRange,
     etcdserverpb::{CompactionRequest, DeleteRangeRequest, LeaseGrantRequest, PutRequest},
 };
 use rusqlite::ffi;
 use tempfile::TempDir;
-use tonic::Code;
 
 use super::*;
 use crate::{

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use keyloom_etcd_api::{
-    Rpc,
+    Rpc, Status,
     etcdserverpb::{
         CompactionRequest, LeaseGrantRequest, LeaseGrantResponse, LeaseLeasesRequest,
         LeaseLeasesResponse, LeaseRevokeRequest, LeaseRevokeResponse, LeaseTimeToLiveRequest,
@@ -17,7 +17,6 @@ use keyloom_testkit::{
     model::Etcd,
     program::{Chance, Generator, Group, Settings, Tolerance, same_answer},
 };
-use tonic::Status;
 
 use crate::support::{Place, all, call, list, step};
 

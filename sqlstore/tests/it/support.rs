@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use keyloom_etcd_api::{
-    Rpc,
+    Rpc, Status,
     etcdserverpb::{PutRequest, PutResponse, RangeRequest, RangeResponse},
 };
 use keyloom_sqlstore::{Metrics, SqliteOptions, SqliteStore, WallClock};
@@ -18,7 +18,6 @@ use keyloom_store::{Call, CallError, Lane, Store as _};
 use keyloom_testkit::{Answer, Step};
 use prost::Message;
 use tempfile::TempDir;
-use tonic::Status;
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ManualClock(Arc<AtomicI64>);

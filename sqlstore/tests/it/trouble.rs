@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use keyloom_etcd_api::{
-    EtcdError, Rpc,
+    Code, EtcdError, Rpc,
     etcdserverpb::{
         AlarmRequest, AlarmResponse, CompactionRequest, CompactionResponse, DefragmentRequest,
         DefragmentResponse, DeleteRangeRequest, DeleteRangeResponse, HashKvRequest, HashKvResponse,
@@ -14,7 +14,6 @@ use keyloom_sqlstore::SqliteStore;
 use keyloom_store::{Call, CallError, Lane, Store as _};
 use prost::Message as _;
 use tokio::time::{Duration, Instant};
-use tonic::Code;
 
 use crate::support::{Place, all, call, list, put};
 

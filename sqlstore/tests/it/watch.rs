@@ -132,7 +132,7 @@ async fn same_program(store: &SqliteStore, seed: u64, compactions: bool) -> Etcd
     let mut generator = Generator::new(seed, settings);
     for _ in 0..400 {
         let next = generator.next_step();
-        let answer = model.apply(&next).map_err(tonic::Status::from);
+        let answer = model.apply(&next).map_err(keyloom_etcd_api::Status::from);
         assert_eq!(answer.is_ok(), step(store, &next).await.is_ok());
         generator.learn(&next, &answer);
     }

@@ -5,11 +5,10 @@
 use std::sync::Arc;
 
 use keyloom_etcd_api::{
-    EtcdError,
+    Code, EtcdError, Status,
     etcdserverpb::{WatchRequest, WatchResponse},
 };
 use parking_lot::Mutex;
-use tonic::{Code, Status};
 
 use crate::{Answer, Step};
 

@@ -1,13 +1,12 @@
 //! How a model store misbehaves on demand.
 
 use bytes::{Buf as _, Bytes};
-use keyloom_etcd_api::{Rpc, etcdserverpb::ResponseHeader};
+use keyloom_etcd_api::{Rpc, Status, etcdserverpb::ResponseHeader};
 use prost::{
     DecodeError, Message as _,
     encoding::{DecodeContext, WireType, decode_key, encode_key, encode_varint, skip_field},
 };
 use tokio::sync::watch;
-use tonic::Status;
 
 /// What happens to one call.
 #[derive(Clone, Debug)]

@@ -2,8 +2,10 @@
 
 use std::fmt;
 
-use keyloom_etcd_api::etcdserverpb::{ResponseHeader, ResponseOp, response_op::Response};
-use tonic::Status;
+use keyloom_etcd_api::{
+    Status,
+    etcdserverpb::{ResponseHeader, ResponseOp, response_op::Response},
+};
 
 use crate::Answer;
 

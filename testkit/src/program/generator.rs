@@ -2,10 +2,9 @@
 
 use bytes::Bytes;
 use keyloom_etcd_api::{
-    KeyRange, check_txn,
+    KeyRange, Status, check_txn,
     etcdserverpb::{CompactionRequest, TxnRequest, request_op::Request},
 };
-use tonic::Status;
 
 use super::{Chance, Settings, memory::Memory, settings::Group};
 use crate::{Answer, Step};

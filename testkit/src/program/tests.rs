@@ -129,7 +129,7 @@ fn writes_stay_in_their_group_if_they_must() {
     }
 }
 
-fn answer_to_put(revision: i64) -> Result<Answer, tonic::Status> {
+fn answer_to_put(revision: i64) -> Result<Answer, keyloom_etcd_api::Status> {
     let mut etcd = Etcd::default();
     let mut answer = etcd
         .apply(&Step::Put(keyloom_etcd_api::etcdserverpb::PutRequest {

@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use keyloom_etcd_api::EtcdError;
+use keyloom_etcd_api::{Code, EtcdError, Status};
 use keyloom_testkit::program::Group;
 use tokio::time::{Instant, sleep};
-use tonic::{Code, Status};
 
 use super::{
     fault::{Fault, Victim},

@@ -6,7 +6,7 @@ use std::{cell::Cell, fmt, time::Duration};
 
 use bytes::Bytes;
 use keyloom_etcd_api::{
-    EtcdError, KeyRange,
+    EtcdError, KeyRange, Status,
     etcdserverpb::{
         CompactionRequest, Compare, PutRequest, RangeRequest, RequestOp, TxnRequest, compare,
         request_op::Request,
@@ -14,7 +14,6 @@ use keyloom_etcd_api::{
 };
 use keyloom_testkit::{Answer, Step, history::Recorder, program::Chance};
 use tokio::time::timeout;
-use tonic::Status;
 
 use super::{fault::Victim, ground::Ground};
 use crate::{
@@ -264,7 +263,7 @@ impl<'a> Probe<'a> {
         // A compaction is recorded first: what holds up the ledger's writes holds it up.
         match self.step_within(PATIENCE, step).await {
             // The other compactor was faster.
-            Err(status) if status.code() == tonic::Code::OutOfRange => Ok(()),
+            Err(status) if status.code() == keyloom_etcd_api::Code::OutOfRange => Ok(()),
             answer => answer.map(drop),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, env, fs, path::PathBuf, time::Duration};
 
-use tonic::Status;
+use keyloom_etcd_api::Status;
 
 use super::{Call, Fault, Victim};
 use crate::robustness::Counts;

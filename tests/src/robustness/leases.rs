@@ -6,10 +6,13 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use keyloom_etcd_api::etcdserverpb::{LeaseGrantRequest, LeaseRevokeRequest, PutRequest};
+use keyloom_etcd_api::{
+    Code,
+    etcdserverpb::{LeaseGrantRequest, LeaseRevokeRequest, PutRequest},
+};
+use keyloom_etcd_client::Answered as _;
 use keyloom_testkit::{Step, history::Recorder, program::Chance};
 use tokio::time::{Instant, sleep, sleep_until};
-use tonic::Code;
 
 use crate::{Client, poll, split::everything};
 
@@ -175,8 +178,8 @@ impl Leases {
         // Where a store is away it can be repeated, and must be: the lease is a long one.
         let answer = poll::eventually("the end of a lease", || async {
             let request = LeaseRevokeRequest { id };
-            match self.client.lease().lease_revoke(request).await {
-                Ok(answer) => Ok(Some(answer.into_inner())),
+            match self.client.lease().lease_revoke(request).await.answered() {
+                Ok(answer) => Ok(Some(answer)),
                 // Only an attempt before can have done it.
                 Err(status) if status.code() == Code::NotFound => Ok(None),
                 Err(status) => Err(status.to_string()),

@@ -2,9 +2,12 @@
 
 use std::{cell::Cell, rc::Rc, time::Duration};
 
-use keyloom_etcd_api::etcdserverpb::{
-    CompactionRequest, CompactionResponse, RangeRequest, ResponseHeader, TxnRequest,
-    range_request::SortTarget, request_op::Request,
+use keyloom_etcd_api::{
+    Code,
+    etcdserverpb::{
+        CompactionRequest, CompactionResponse, RangeRequest, ResponseHeader, TxnRequest,
+        range_request::SortTarget, request_op::Request,
+    },
 };
 use keyloom_testkit::{
     Answer, Step,
@@ -13,7 +16,6 @@ use keyloom_testkit::{
 };
 
 use tokio::time::sleep;
-use tonic::Code;
 
 use super::{Amid, Course, leases::Leases, pause};
 use crate::Client;
@@ -177,7 +179,7 @@ impl Compactor {
             let answer = self.client.step(&step).await;
             // It is recorded first, so that it may hold where a store did not answer, or had no room
             // for it.
-            let holds = |status: &tonic::Status| {
+            let holds = |status: &keyloom_etcd_api::Status| {
                 matches!(status.code(), Code::Unavailable | Code::ResourceExhausted)
             };
             if answer.as_ref().map_or_else(holds, |_| true) {

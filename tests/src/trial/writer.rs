@@ -16,6 +16,7 @@ use keyloom_etcd_api::{
     },
     mvccpb::KeyValue,
 };
+use keyloom_etcd_client::Answered as _;
 use keyloom_testkit::program::Chance;
 use tonic::{Code, Status};
 
@@ -290,9 +291,14 @@ pub fn judge(writers: &[Writer], now: &[KeyValue], book: &Book) {
 ///
 /// # Errors
 /// As the endpoint.
-pub async fn mark(client: &Client, book: &Book, key: &str, value: &str) -> Result<(), Status> {
+pub async fn mark(
+    client: &Client,
+    book: &Book,
+    key: &str,
+    value: &str,
+) -> Result<(), keyloom_etcd_api::Status> {
     let before = book.shown();
-    let answer = client.kv().put(put(key, value)).await?.into_inner();
+    let answer = client.kv().put(put(key, value)).await.answered()?;
     book.wrote(before, answer.header.expect("a header").revision, value);
     Ok(())
 }

@@ -13,7 +13,7 @@ use crate::process::{cargo, output};
 /// A room, and the rooms it may use.
 type Room = (&'static str, &'static [&'static str]);
 
-const ROOMS: [Room; 19] = [
+const ROOMS: [Room; 20] = [
     ("etcd-api", &[]),
     ("planted", &[]),
     ("topology", &["etcd-api"]),
@@ -44,7 +44,8 @@ const ROOMS: [Room; 19] = [
             "sqlstore",
         ],
     ),
-    ("loadtest", &["etcd-api"]),
+    ("etcd-client", &["etcd-api"]),
+    ("loadtest", &["etcd-api", "etcd-client"]),
     ("testkit", &["etcd-api", "store"]),
     ("model", &[]),
     (
@@ -77,8 +78,17 @@ const ROOMS: [Room; 19] = [
     (
         "tests",
         &[
-            "etcd-api", "topology", "router", "ledger", "hub", "store", "sqlstore", "proxy",
-            "loadtest", "testkit",
+            "etcd-api",
+            "etcd-client",
+            "topology",
+            "router",
+            "ledger",
+            "hub",
+            "store",
+            "sqlstore",
+            "proxy",
+            "loadtest",
+            "testkit",
         ],
     ),
     ("xtask", &[]),

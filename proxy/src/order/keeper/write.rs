@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use keyloom_etcd_api::{
-    Rpc,
+    Code, Rpc,
     etcdserverpb::{
         Compare, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest, TxnResponse,
         compare, request_op, response_op,
@@ -14,7 +14,6 @@ use keyloom_ledger::StoreRev;
 use keyloom_store::{Call, CallError, Lane, Store};
 use prost::Message as _;
 use tokio::time::Instant;
-use tonic::Code;
 use tracing::warn;
 
 use super::RESERVED_PREFIX;
@@ -286,7 +285,7 @@ mod tests {
 
     #[test]
     fn only_what_etcd_refuses_before_proposing_never_happened() {
-        let refused = |code| CallError::Refused(tonic::Status::new(code, ""));
+        let refused = |code| CallError::Refused(keyloom_etcd_api::Status::new(code, ""));
         assert!(never_happened(&CallError::NotSent(String::new())));
         assert!(never_happened(&refused(Code::ResourceExhausted)));
         for error in [

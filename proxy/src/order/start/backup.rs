@@ -7,12 +7,11 @@
 //! can. To take that for a backup costs a hole, and its readers list again.)
 
 use bytes::Bytes;
-use keyloom_etcd_api::{EtcdError, Rpc, etcdserverpb::RangeRequest};
+use keyloom_etcd_api::{Code, EtcdError, Rpc, etcdserverpb::RangeRequest};
 use keyloom_ledger::{Restored, StoreRev, StoreSlot, UnifiedRev};
 use keyloom_store::{Call, CallError, Lane};
 use prost::Message as _;
 use tokio::time::{Duration, Instant, sleep};
-use tonic::Code;
 use tracing::warn;
 
 use crate::{order::keeper::RESERVED_AHEAD, probe::Found};

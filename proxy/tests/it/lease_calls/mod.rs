@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use keyloom_etcd_api::{
-    Rpc,
+    Code, Rpc, Status,
     etcdserverpb::{
         LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest, LeaseKeepAliveResponse,
         LeaseRevokeRequest, LeaseRevokeResponse, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse,
@@ -11,7 +11,6 @@ use keyloom_etcd_api::{
 };
 use keyloom_testkit::{Step, model::ModelStore};
 use prost::Message;
-use tonic::{Code, Status};
 
 use crate::support::{Keyloom, THREE, get, keys, list, stores};
 

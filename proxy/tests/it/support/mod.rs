@@ -20,7 +20,7 @@ use futures_util::{
 };
 use keyloom_environment::SeededRandom;
 use keyloom_etcd_api::{
-    KeyRange, Rpc,
+    KeyRange, Rpc, Status,
     etcdserverpb::{
         PutRequest, RangeRequest, RangeResponse, WatchCreateRequest, WatchRequest, WatchResponse,
         watch_request::RequestUnion,
@@ -39,7 +39,6 @@ use prometheus_client::registry::Registry;
 use prost::Message as _;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tonic::Status;
 
 /// Every instance is told apart by a number of its own.
 static NONCES: AtomicU64 = AtomicU64::new(7);

@@ -8,7 +8,7 @@ use futures_util::{
     stream::{self, BoxStream},
 };
 use keyloom_etcd_api::{
-    Rpc,
+    Rpc, Status,
     etcdserverpb::{
         WatchCreateRequest, WatchProgressRequest, WatchRequest, WatchResponse,
         watch_request::RequestUnion,
@@ -21,7 +21,6 @@ use tokio::{
     sync::mpsc::{UnboundedSender, unbounded_channel},
     time::timeout,
 };
-use tonic::Status;
 
 use super::Keyloom;
 

@@ -11,12 +11,11 @@ use std::{
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use keyloom_etcd_api::{
-    Rpc,
+    Rpc, Status,
     etcdserverpb::{LeaseKeepAliveRequest, WatchRequest, WatchResponse},
 };
 use keyloom_store::{Answers, CallError, Requests};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tonic::Status;
 
 use super::{
     ModelStore,

@@ -185,7 +185,7 @@ async fn clients_can_connect() {
     let Err(CallError::Refused(status)) = unknown else {
         panic!("{unknown:?}")
     };
-    assert_eq!(status.code(), tonic::Code::Unimplemented);
+    assert_eq!(status.code(), keyloom_etcd_api::Code::Unimplemented);
 }
 
 fn watch_requests(unions: Vec<RequestUnion>) -> Requests {

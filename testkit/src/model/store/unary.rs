@@ -2,14 +2,13 @@
 
 use bytes::Bytes;
 use keyloom_etcd_api::{
-    EtcdError, Rpc,
+    EtcdError, Rpc, Status,
     etcdserverpb::{
         HashKvRequest, LeaseGrantRequest, LeaseRevokeRequest, LeaseTimeToLiveRequest, Member,
         MemberListResponse, StatusResponse,
     },
 };
 use prost::{DecodeError, Message};
-use tonic::Status;
 
 use super::{ModelStore, Profile, maintenance};
 use crate::{Answer, Step, model::Etcd};

@@ -3,14 +3,15 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use keyloom_etcd_api::{
+    Code, Status,
     etcdserverpb::{
         CompactionRequest, Compare, LeaseGrantRequest, PutRequest, RangeRequest, RequestOp,
         TxnRequest, WatchCreateRequest, compare, request_op::Request,
     },
     mvccpb::KeyValue,
 };
+use keyloom_etcd_client::Answered as _;
 use tokio::time::{sleep, timeout};
-use tonic::{Code, Status};
 
 use super::files::Files;
 use crate::{
@@ -144,7 +145,7 @@ impl Caller {
             ..TxnRequest::default()
         };
         let before = self.book.shown();
-        let answer = self.client.kv().txn(txn).await?.into_inner();
+        let answer = self.client.kv().txn(txn).await.answered()?;
         let revision = answer.header.expect("a header").revision;
         if answer.succeeded {
             self.book.wrote(before, revision, "the caller");
@@ -231,7 +232,7 @@ impl Caller {
             revision: (self.book.shown() - KEPT).max(1),
             physical: false,
         };
-        match self.client.kv().compact(request).await {
+        match self.client.kv().compact(request).await.answered() {
             Err(status) if is_compacted(&status) => Ok(()),
             answer => answer.map(drop),
         }

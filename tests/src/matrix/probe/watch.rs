@@ -1,12 +1,14 @@
 //! Watches of a probe.
 
-use keyloom_etcd_api::etcdserverpb::{
-    WatchCreateRequest, WatchProgressRequest, WatchRequest, WatchResponse,
-    watch_request::RequestUnion,
+use keyloom_etcd_api::{
+    Status,
+    etcdserverpb::{
+        WatchCreateRequest, WatchProgressRequest, WatchRequest, WatchResponse,
+        watch_request::RequestUnion,
+    },
 };
 use keyloom_testkit::history::StreamRecording;
 use tokio::time::timeout;
-use tonic::Status;
 
 use super::{PATIENCE, Probe};
 use crate::{poll, watching::Watching};

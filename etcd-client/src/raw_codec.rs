@@ -1,7 +1,7 @@
 //! A tonic codec that hands messages on as the bytes they arrived in.
 //!
-//! Used on both legs, so that a message that concerns one store is never decoded and re-encoded:
-//! that would cost more than the call itself and would drop fields that this program does not know.
+//! For whoever sends what is encoded already, or reads an answer as it came:
+//! decoding and encoding again would drop fields that this program does not know.
 
 use bytes::{Buf, BufMut, Bytes};
 use tonic::{

@@ -25,7 +25,7 @@ use crate::{Ledger, StoreRev, StoreSlot, UnifiedRev};
 
 /// A store is below what the ledger has of it: it lost writes, or it is another store.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("store in slot {slot} is at revision {found}, below {known} which the ledger has of it")]
+#[error("the store in slot {slot} is at revision {found}, but the ledger has seen {known}")]
 pub struct WentBack {
     pub slot: StoreSlot,
     pub known: StoreRev,
@@ -38,7 +38,7 @@ pub enum RecoverError {
     /// May be tried again without that store, which then waits for its return.
     #[error(transparent)]
     WentBack(#[from] WentBack),
-    #[error("the default store, which keeps the ledger, was not observed")]
+    #[error("the default store, which holds the ledger, was not asked")]
     NoDefaultStore,
 }
 

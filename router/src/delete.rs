@@ -51,19 +51,19 @@ pub enum DeleteError {
     TooScattered { store: String },
     /// New keys came into the range during each of [`MAX_SCANS`] scans.
     #[error(
-        "etcdserver: keyloom: keys kept coming into the range to delete on store {store:?}; \
+        "etcdserver: keyloom: others kept writing keys into the range to delete on store {store:?}; \
          nothing was deleted there"
     )]
     Contended { store: String },
     #[error("unreadable answer to a delete: {0}")]
     Wire(#[from] WireError),
     /// Not one response for each operation, of its kind.
-    #[error("responses that do not fit the operations of a transaction")]
+    #[error("the responses do not match the operations of the transaction")]
     Responses,
-    #[error("keys out of order, or not of the range asked for")]
+    #[error("keys are out of order or outside the requested range")]
     Disorder,
     /// The part was finished while there were calls to make.
-    #[error("answer taken before the part was deleted")]
+    #[error("the answer was taken before the part was deleted")]
     Unfinished,
 }
 

@@ -45,13 +45,13 @@ pub enum ReadError {
     #[error("{got} responses to a transaction of {asked} operations")]
     Responses { asked: usize, got: usize },
     /// Keys that repeat, go backwards, or were not asked for.
-    #[error("keys out of order, or not of the range asked for")]
+    #[error("keys are out of order or outside the requested range")]
     Disorder,
     /// `more` without a limit, or without a key behind which to go on.
-    #[error("more keys announced where there can be none")]
+    #[error("the answer says that there are more keys where none can be")]
     More,
     /// The part was finished while there were calls to make.
-    #[error("answer taken before the part was read to its end")]
+    #[error("the answer was taken before the part was read to its end")]
     Unfinished,
 }
 

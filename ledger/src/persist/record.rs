@@ -25,11 +25,11 @@ pub enum Damage {
     #[error("it is another kind of record")]
     Kind,
     #[error(
-        "it was written in format {found} by a newer program; this one knows up to {}",
+        "it was written in format {found} by a newer program; this one knows formats up to {}",
         FORMAT
     )]
     Newer { found: u8 },
-    #[error("its content makes no sense")]
+    #[error("its content is invalid")]
     Content,
 }
 

@@ -23,7 +23,9 @@ pub enum RestoreError {
     #[error("the ledger has no head record")]
     NoHead,
     /// Upgrade this program, or bring the newer one back: nothing is damaged.
-    #[error("ledger record {record} has format {found}; this program knows up to {known}")]
+    #[error(
+        "ledger record {record} has format {found}, and this program knows formats up to {known}: use a newer Keyloom"
+    )]
     Newer {
         record: String,
         found: u8,
@@ -37,7 +39,7 @@ pub enum RestoreError {
     Gap { record: String },
     #[error("{record} is not a ledger record")]
     Unknown { record: String },
-    #[error("the ledger's records do not add up to what its head record says")]
+    #[error("the records of the ledger do not match its head record")]
     Disagree,
 }
 

@@ -82,7 +82,7 @@ impl Request<'_> {
             warn!(
                 store = member.name,
                 revision = revision.get(),
-                "store not compacted: its watch has not delivered as much yet"
+                "store not compacted, because its watch has not delivered the revision yet; the next compaction does it"
             );
             return;
         }
@@ -104,7 +104,7 @@ impl Request<'_> {
             Err(failure) if failure.is_compacted() => {}
             Err(failure) => warn!(
                 store = member.name, revision = revision.get(), %failure,
-                "store not compacted; the next compaction will reach it"
+                "store not compacted, because it failed; the next compaction does it"
             ),
         }
     }

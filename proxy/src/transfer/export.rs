@@ -63,7 +63,7 @@ pub(crate) async fn export(
 ) -> Result<Done> {
     ensure!(
         to.file()?.is_none(),
-        "an export writes into an etcd; `keyloom import` makes SQLite files"
+        "--to must be an etcd; use `keyloom import` to make a SQLite file"
     );
     let target = to.open(environment).await?;
     let source = from.open(environment).await?;
@@ -81,7 +81,7 @@ async fn copy(
 ) -> Result<Done> {
     let source = Source::new(Arc::clone(&source.store), from.name()).await?;
     let read_back = Source::new(Arc::clone(&target.store), to.name()).await?;
-    ensure!(!read_back.is_kine, "{} is a kine, and no etcd", to.name());
+    ensure!(!read_back.is_kine, "{} is a kine, not an etcd", to.name());
     if !overwrite {
         refuse_contents(&read_back, to).await?;
     }
@@ -108,12 +108,12 @@ async fn copy(
     let at = pages.revision();
     info!(
         keys = writer.written,
-        "all keys are written; reading them back"
+        "all keys are written; reading them back to compare"
     );
     let verified = verify::compare(source.pages(at), read_back.pages(0)).await?;
     ensure!(
         verified.more == 0 || overwrite,
-        "{} has {} keys that were not written: somebody else writes to it",
+        "{} has {} keys that this export did not write: somebody else writes to it",
         to.name(),
         verified.more
     );
@@ -133,7 +133,7 @@ async fn refuse_contents(target: &Source, to: &End) -> Result<()> {
     let leases = target.leases(&BTreeSet::new()).await?.len();
     ensure!(
         keys == 0 && leases == 0,
-        "{} is not empty: it has {keys} keys and {leases} leases. Give an empty etcd, or say \
+        "{} is not empty: it has {keys} keys and {leases} leases. Use an empty etcd, or add \
          --overwrite",
         to.name()
     );
@@ -230,8 +230,8 @@ impl Writer {
         let answer = answer.map_err(|error| self.explain(&error))?;
         if !answer.succeeded {
             bail!(
-                "{} has got keys from somebody else while it was written, at or behind {}: {} keys \
-                 are written",
+                "somebody else wrote keys to {} during the export, at or behind {}; {} keys are \
+                 written",
                 self.to,
                 first.escape_ascii(),
                 self.written

@@ -28,7 +28,7 @@ pub(crate) struct Done {
 pub(crate) async fn import(from: End, to: End, environment: &Environment) -> Result<Done> {
     let options = to
         .file()?
-        .context("an import makes a SQLite file: --to sqlite://PATH")?;
+        .context("--to must be a new SQLite file: --to sqlite://PATH")?;
     let random = Arc::clone(&environment.random);
     let importer = spawn_blocking(move || Importer::begin(&options, random.as_ref())).await??;
     let opened = from.open(environment).await?;
@@ -64,7 +64,7 @@ async fn copy(
     let revision = pages.revision();
     info!(
         keys = progress.keys,
-        revision, "all keys are read; making the database"
+        revision, "all keys are read; building the database"
     );
     let snapshot = Snapshot { revision, leases };
     let finish = move || importer.finish(&snapshot, &SystemClock);

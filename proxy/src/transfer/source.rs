@@ -89,7 +89,7 @@ impl Source {
             ..RangeRequest::default()
         };
         let answer: RangeResponse = source.ask(Rpc::Range, &request).await?;
-        let header = answer.header.context("an answer without a header")?;
+        let header = answer.header.context("the answer has no header")?;
         source.is_kine = header.cluster_id == 0;
         Ok(source)
     }
@@ -175,7 +175,7 @@ impl Source {
             match self.store.call(call).await {
                 Ok(answer) => return Ok(A::decode(answer)?),
                 Err(error) if attempt < ATTEMPTS && may_pass(&error) => {
-                    warn!(from = self.name, %error, "{} again", rpc.name());
+                    warn!(from = self.name, %error, "{} failed; trying again", rpc.name());
                     attempt += 1;
                     sleep(PAUSE).await;
                 }
@@ -226,7 +226,7 @@ impl Pages {
             ..RangeRequest::default()
         };
         let answer: RangeResponse = self.source.ask(Rpc::Range, &request).await?;
-        let header = answer.header.context("an answer without a header")?;
+        let header = answer.header.context("the answer has no header")?;
         if self.revision == 0 {
             self.revision = header.revision;
         }
@@ -248,13 +248,13 @@ impl Pages {
         for kv in kvs {
             ensure!(
                 kv.key > self.last,
-                "{} answers keys out of order: {}",
+                "{} returned keys out of order: {}",
                 self.source.name,
                 kv.key.escape_ascii()
             );
             ensure!(
                 kv.mod_revision <= self.revision,
-                "{} answers for revision {} with a key of revision {}",
+                "{} was asked at revision {} and returned a key of revision {}",
                 self.source.name,
                 self.revision,
                 kv.mod_revision
@@ -267,7 +267,11 @@ impl Pages {
     fn go_on(&mut self, page: &mut Page) -> Result<()> {
         let keys = i64::try_from(page.kvs.len())?;
         if !self.done {
-            ensure!(keys > 0, "{} answers an empty page", self.source.name);
+            ensure!(
+                keys > 0,
+                "{} returned an empty page before the end",
+                self.source.name
+            );
         }
         self.read += keys;
         let next = match &self.last[..] {
@@ -292,7 +296,7 @@ impl Pages {
     fn check_count(&self) -> Result<()> {
         if self.read != self.total {
             bail!(
-                "{} counted {} keys at revision {} and gave {}",
+                "{} said that it has {} keys at revision {}, but returned {}",
                 self.source.name,
                 self.total,
                 self.revision,

@@ -49,7 +49,7 @@ pub(super) async fn compare(original: Pages, copy: Pages) -> Result<Verified> {
 fn same(wanted: &KeyValue, found: &KeyValue) -> Result<()> {
     if wanted.value != found.value || wanted.lease != found.lease {
         bail!(
-            "key {} is another one in the copy: somebody else has written it",
+            "key {} differs in the copy: somebody else has written it",
             wanted.key.escape_ascii()
         );
     }

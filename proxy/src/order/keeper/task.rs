@@ -137,7 +137,7 @@ impl Task {
                     }
                 }
                 Err(error) => {
-                    warn!(%error, "the ledger could not be written; trying again");
+                    warn!(%error, "the ledger could not be written to the default store; trying again");
                     // Whoever waits for it asks at once, and so would this.
                     tokio::select! {
                         () = stop.cancelled() => break,
@@ -152,7 +152,7 @@ impl Task {
         // What the last write does not hold must not leave any more.
         merged.stop("this instance ends");
         if let Err(error) = self.flush_all(true).await {
-            error!(%error, "the ledger's last write failed; the next start recovers");
+            error!(%error, "the last write of the ledger failed; the next start recovers the order");
         }
     }
 

@@ -214,7 +214,7 @@ pub(in crate::order) async fn send_until_known(
         if !matches!(error, CallError::NotSent(_)) {
             uncertain = true;
         }
-        warn!(%error, "the ledger's write has no answer yet; asking again");
+        warn!(%error, "the default store has not answered a write of the ledger; asking whether it happened");
         tokio::time::sleep(PAUSE).await;
     }
 }

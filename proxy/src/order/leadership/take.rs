@@ -85,7 +85,7 @@ pub(in crate::order) async fn take(
             Outcome::NotWritten(error) => {
                 warn!(%error, "the leadership could not be taken; trying again")
             }
-            Outcome::Lost => info!("another instance took the leadership first"),
+            Outcome::Lost => info!("another instance took the leadership first; waiting for it"),
         }
         sleep(LOOK).await;
     }
@@ -128,7 +128,7 @@ async fn until_free(store: &dyn Store, duration: LeadershipDuration) -> Seen {
         if !told {
             info!(
                 ?wait,
-                "the last leader did not end in good order: waiting until its leadership is over"
+                "the last instance did not shut down cleanly; waiting until its leadership has expired"
             );
             told = true;
         }
@@ -169,7 +169,9 @@ async fn look(store: &dyn Store) -> Seen {
                     stamp: Some(Stamp::decode(&kv.value)),
                 };
             }
-            Ok(Err(error)) => warn!(%error, "the default store's answer cannot be read"),
+            Ok(Err(error)) => {
+                warn!(%error, "the default store's answer is unreadable; asking again")
+            }
             Err(error) => warn!(%error, "the default store does not answer; asking again"),
         }
         sleep(LOOK).await;

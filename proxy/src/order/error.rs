@@ -22,9 +22,7 @@ pub(crate) enum OrderError {
     #[error("waits until a change is written to the ledger")]
     Recording,
     /// The right to answer was not renewed in time.
-    #[error(
-        "the leadership was not renewed in time: the default store does not answer"
-    )]
+    #[error("the leadership was not renewed in time: the default store does not answer")]
     LeadershipOver,
     /// This instance no longer owns the ledger.
     #[error("the ledger can no longer be written: {0}")]

@@ -121,13 +121,15 @@ fn read(
         Ok(topology) => {
             for (at, taker) in topology.shadowed() {
                 let by = taker.map_or_else(String::new, |at| format!(": see line {}", at.line));
-                let text = format!("no key can match: earlier routes have them all{by}");
+                let text = format!(
+                    "no key can match this route: earlier routes claim all of its keys{by}"
+                );
                 problems.warning(at, text);
             }
             Some(topology)
         }
         Err(error) => {
-            problems.error(None, format!("the expressions together: {error}"));
+            problems.error(None, format!("all expressions together: {error}"));
             None
         }
     }

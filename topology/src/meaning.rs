@@ -57,9 +57,9 @@ fn default_store(
     match (file.default.spanned(), given) {
         (Some(default), Some(_)) => problems.error(
             default.at,
-            "the default store is given here and by --endpoint; only one of them may name it",
+            "the default store is set here and by --endpoint; set it in one place only",
         ),
-        (None, None) => problems.error(None, "no `default` store; give it here or by --endpoint"),
+        (None, None) => problems.error(None, "no `default` store; set it here or with --endpoint"),
         (Some(default), None) => {
             no_matcher(&default.value, problems);
             if let Some(name) = default.value.name.spanned()
@@ -104,7 +104,7 @@ fn one_backend<'f>(
             name.value.as_str()
         }
         None => {
-            problems.error(input.at, "a backend without a `name`");
+            problems.error(input.at, "the backend has no `name`");
             ""
         }
     };
@@ -169,7 +169,7 @@ fn bases(prefixes: Option<&Texts>, problems: &mut Problems) -> Vec<Bytes> {
         if bases.iter().any(nested) {
             problems.error(
                 text.at,
-                format!("the registry prefix {} lies in another one", text.value),
+                format!("the registry prefix {} lies within another one", text.value),
             );
         } else {
             bases.push(base);

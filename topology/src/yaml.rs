@@ -91,7 +91,7 @@ impl Tree {
             }
             Event::Alias(anchor) => match self.anchors.get(&anchor).cloned() {
                 Some(node) => self.place(node, at, problems),
-                None => Err((at, "an alias of something that is not complete".into())),
+                None => Err((at, "an alias refers to a value that contains it".into())),
             },
             Event::SequenceStart(anchor, _) => self.open(at, anchor, Kind::List(Vec::new())),
             Event::MappingStart(anchor, _) => {
@@ -103,7 +103,7 @@ impl Tree {
                 self.documents += 1;
                 match self.documents {
                     1 => Ok(()),
-                    _ => Err((at, "a second document; a topology is one".into())),
+                    _ => Err((at, "a second document; a topology file has one".into())),
                 }
             }
             Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => Ok(()),
@@ -181,10 +181,7 @@ fn add(entries: &mut Vec<Entry>, entry: Entry, problems: &mut Problems) {
     match entries.iter().find(|other| other.name == entry.name) {
         Some(first) => problems.error(
             entry.at,
-            format!(
-                "`{}` is already given on line {}",
-                entry.name, first.at.line
-            ),
+            format!("`{}` is already set on line {}", entry.name, first.at.line),
         ),
         None => entries.push(entry),
     }

@@ -61,7 +61,7 @@ backends:
         &[
             "t.yaml:3:13: error: endpoint: no valid port; write `host:port`",
             "t.yaml:4:3: error: unknown field `endpont` in `default`; did you mean `endpoint`?",
-            "t.yaml:5:29: error: the registry prefix /registry/east lies in another one",
+            "t.yaml:5:29: error: the registry prefix /registry/east lies within another one",
             "t.yaml:6:24: error: `deleteRangeOverStores` must be split or refuse",
             "t.yaml:7:1: error: unknown field `bakends` in the topology; did you mean `backends`?",
             "t.yaml:10:13: error: endpoint: unknown scheme; known are http, https, unix, unixs, sqlite, \
@@ -76,8 +76,8 @@ backends:
             "t.yaml:17:59: warning: `limits.requestsPerSecond` has no effect yet",
             "t.yaml:18:31: error: `*` may stand only at the end of a namespace",
             "t.yaml:18:47: error: `kinds` takes the plural in lower case, such as `pods`, not `Pod`",
-            "t.yaml:18:52: warning: `nodes` lie in no namespace, so this matches none of them",
-            "t.yaml:19:3: error: no `endpoint` for store `default`",
+            "t.yaml:18:52: warning: `nodes` are cluster-scoped, so this matches none of them",
+            "t.yaml:19:3: error: store `default` has no `endpoint`",
             "t.yaml:19:3: error: backend `default` needs exactly one of `prefix`, `regexp`, \
              `namespace` and `customresource`; it has 2",
             "t.yaml:19:9: error: `default` is the name of the default store; a backend needs another",
@@ -88,7 +88,7 @@ backends:
             "t.yaml:24:45: error: `skipVerify` must be true or false",
             "t.yaml:25:27: error: networking.k8s.io is a built-in group, and keys of built-in kinds \
              carry no group; use `prefix: {prefix: ingresses}`",
-            "t.yaml:26:3: error: a backend without a `name`",
+            "t.yaml:26:3: error: the backend has no `name`",
             "t.yaml:26:13: error: endpoint: an etcd endpoint has no path",
             "t.yaml:27:3: error: `prefix` needs either `prefix` or `key`",
         ],
@@ -123,7 +123,7 @@ backends:
             "t.yaml:2:10: error: `default` must be a mapping of fields",
             "t.yaml:3:17: error: `registryPrefix` must be a text",
             "t.yaml:5:3: error: a backend must be a mapping of fields",
-            "t.yaml:6:3: error: a backend without a `name`",
+            "t.yaml:6:3: error: the backend has no `name`",
             "t.yaml:6:3: error: a backend needs exactly one of `prefix`, `regexp`, `namespace` and \
              `customresource`; it has 0",
             "t.yaml:6:9: error: `name` must be a text",
@@ -146,7 +146,7 @@ backends:
             "t.yaml:18:50: error: unknown field `maxOpn` in `connectionPool`; did you mean `maxOpen`?",
             "t.yaml:19:37: error: `kinds` must be a text",
             "t.yaml:19:51: error: `name` must be a text",
-            "t.yaml: error: no `default` store; give it here or by --endpoint",
+            "t.yaml: error: no `default` store; set it here or with --endpoint",
         ],
     );
     expect(
@@ -223,7 +223,7 @@ fn what_is_not_yaml_is_said_with_its_line() {
     assert!(said(&deep)[0].contains(": error: not YAML: "));
     expect(
         "default: {endpoint: http://d:1}\ndefault: {endpoint: http://e:1}\n",
-        &["t.yaml:2:1: error: `default` is already given on line 1"],
+        &["t.yaml:2:1: error: `default` is already set on line 1"],
     );
     expect(
         "- a",
@@ -239,14 +239,13 @@ fn there_is_exactly_one_default_store() {
     };
     expect(
         "",
-        &["t.yaml: error: no `default` store; give it here or by --endpoint"],
+        &["t.yaml: error: no `default` store; set it here or with --endpoint"],
     );
     assert_eq!(check("t.yaml", "", &with_flag), [""; 0]);
     assert_eq!(
         check("t.yaml", "\ndefault: {endpoint: http://d:1}", &with_flag),
         [
-            "t.yaml:2:1: error: the default store is given here and by --endpoint; only one of them may \
-          name it"
+            "t.yaml:2:1: error: the default store is set here and by --endpoint; set it in one place only"
         ],
     );
 }
@@ -257,7 +256,9 @@ fn groups_kinds_and_prefixes_are_checked() {
         |matcher: &str| of_backend(&format!("- {{name: a, endpoint: http://a:1, {matcher}}}\n"));
     assert_eq!(
         said("customresource: {group: a.b, kind: shirts.a.b}"),
-        ["t.yaml:3:59: error: `kind` is the plural alone; the group is in `group`"],
+        [
+            "t.yaml:3:59: error: `kind` takes the plural without the group; put the group into `group`"
+        ],
     );
     assert_eq!(
         said("customresource: {group: shirts}"),
@@ -338,8 +339,8 @@ fn expressions_that_are_hardly_meant_are_warned_of() {
     assert_eq!(
         said("{key: ^/registry/pods/}"),
         [
-            "t.yaml:3:49: warning: the expression is matched against the key below /registry/, which it \
-          names itself"
+            "t.yaml:3:49: warning: the expression is matched against the key below /registry/; remove \
+          /registry/ from the expression"
         ],
     );
     assert_eq!(
@@ -368,8 +369,8 @@ fn routes_that_never_match_are_warned_of() {
     assert_eq!(
         said,
         [
-            "t.yaml:4:35: warning: no key can match: earlier routes have them all: see line 3",
-            "t.yaml:6:35: warning: no key can match: earlier routes have them all: see line 5",
+            "t.yaml:4:35: warning: no key can match this route: earlier routes claim all of its keys: see line 3",
+            "t.yaml:6:35: warning: no key can match this route: earlier routes claim all of its keys: see line 5",
         ],
         "the last can match a key outside the registry prefix",
     );
@@ -387,9 +388,9 @@ fn expressions_that_never_match_are_warned_of() {
     assert_eq!(
         said,
         [
-            "t.yaml:4:35: warning: no key can match: earlier routes have them all: see line 3",
-            "t.yaml:6:35: warning: no key can match: earlier routes have them all: see line 5",
-            "t.yaml:7:35: warning: no key can match: earlier routes have them all: see line 3",
+            "t.yaml:4:35: warning: no key can match this route: earlier routes claim all of its keys: see line 3",
+            "t.yaml:6:35: warning: no key can match this route: earlier routes claim all of its keys: see line 5",
+            "t.yaml:7:35: warning: no key can match this route: earlier routes claim all of its keys: see line 3",
         ],
     );
 }
@@ -541,7 +542,7 @@ fn bad_endpoints_are_named_without_their_text() {
         ("http://u:hidden@h:0", "no valid port; write `host:port`"),
         (
             "http://[hidden]:1",
-            "what stands in brackets is not an IPv6 address",
+            "the text in brackets is not an IPv6 address",
         ),
         ("'http://h:1?hidden=1'", "an etcd endpoint has no arguments"),
         ("'sqlite://'", "no file; write sqlite://PATH"),

@@ -44,7 +44,7 @@ pub(super) fn host(authority: &str, default_port: Option<u16>) -> Result<Address
                 .split_once(']')
                 .ok_or("a `[` without a `]` in the host")?;
             if name.parse::<std::net::Ipv6Addr>().is_err() {
-                return Err("what stands in brackets is not an IPv6 address".into());
+                return Err("the text in brackets is not an IPv6 address".into());
             }
             (name, port.strip_prefix(':'))
         }

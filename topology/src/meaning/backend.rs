@@ -24,7 +24,7 @@ pub(super) fn store(
     not_yet(&input.value, problems);
     let texts = endpoint_texts(&input.value, problems);
     if texts.is_empty() {
-        problems.error(input.at, format!("no `endpoint` for store `{name}`"));
+        problems.error(input.at, format!("store `{name}` has no `endpoint`"));
     }
     let endpoints: Vec<_> = texts
         .iter()
@@ -174,7 +174,8 @@ fn tls(
     if skip_verify {
         problems.warning(
             *at,
-            "`skipVerify` accepts any certificate: whoever is in between can read and write",
+            "`skipVerify` accepts any certificate: whoever is between Keyloom and the store can \
+             read and change everything",
         );
     }
     let mut path = |file: &Field<String>| {

@@ -105,7 +105,7 @@ fn prefix(
         (None, Some(key)) if key.value.is_empty() => {
             problems.error(
                 key.at,
-                "an empty `key` would claim every key; that is the default store's part",
+                "an empty `key` would claim every key; use the default store for that",
             );
             None
         }
@@ -194,7 +194,7 @@ fn advise(regexp: &Regexp, at: Position, bases: &[Bytes], problems: &mut Problem
         problems.warning(
             at,
             format!(
-                "the expression is matched against the key below {}, which it names itself",
+                "the expression is matched against the key below {0}; remove {0} from the expression",
                 String::from_utf8_lossy(base)
             ),
         );
@@ -253,7 +253,7 @@ fn directories(
         if kubernetes::is_cluster_scoped(&directory) {
             problems.warning(
                 text.at,
-                format!("`{kind}` lie in no namespace, so this matches none of them"),
+                format!("`{kind}` are cluster-scoped, so this matches none of them"),
             );
         }
         if !directories.contains(&directory) {
@@ -280,7 +280,7 @@ fn custom(input: &CustomInput, at: Position, problems: &mut Problems) -> Option<
     if kind.is_some_and(|kind| kind.contains('.')) {
         problems.error(
             text.at,
-            "`kind` is the plural alone; the group is in `group`",
+            "`kind` takes the plural without the group; put the group into `group`",
         );
         return None;
     }

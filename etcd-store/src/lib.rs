@@ -69,6 +69,14 @@ pub struct Environment {
 #[derive(Clone)]
 pub struct EtcdStore {
     core: Arc<store::Core>,
+    made: Arc<Made>,
+}
+
+/// What a store was made of, so that another one can be made.
+struct Made {
+    config: EtcdStoreConfig,
+    environment: Environment,
+    metrics: Metrics,
 }
 
 impl EtcdStore {
@@ -82,8 +90,20 @@ impl EtcdStore {
         metrics: &Metrics,
     ) -> Result<Self, ConfigError> {
         config.check()?;
-        let core = Arc::new(store::Core::new(config, environment, metrics));
-        Ok(Self { core })
+        let made = Made {
+            config,
+            environment: environment.clone(),
+            metrics: metrics.clone(),
+        };
+        Ok(Self::of(Arc::new(made)))
+    }
+
+    fn of(made: Arc<Made>) -> Self {
+        let core = store::Core::new(made.config.clone(), &made.environment, &made.metrics);
+        Self {
+            core: Arc::new(core),
+            made,
+        }
     }
 
     /// The store's name in the topology.
@@ -134,5 +154,9 @@ impl Store for EtcdStore {
     ) -> BoxFuture<'static, Result<Answers, CallError>> {
         let core = Arc::clone(&self.core);
         Box::pin(async move { stream::open(core, rpc, requests).await })
+    }
+
+    fn with_own_connections(&self) -> Option<Arc<dyn Store>> {
+        Some(Arc::new(Self::of(Arc::clone(&self.made))))
     }
 }

@@ -6,6 +6,7 @@ mod peer;
 
 mod failover;
 mod limits;
+mod own_connections;
 mod recovery;
 mod session;
 mod streams;

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream};
 use keyloom_environment::SeededRandom;
 use keyloom_etcd_api::{Rpc, Shape, Status};
-use keyloom_proxy::{Instance, OpenStores, Options, TopologyMetrics, WatchOptions};
+use keyloom_proxy::{Instance, OpenStores, Options, RenewOn, TopologyMetrics, WatchOptions};
 use keyloom_store::Store;
 use keyloom_testkit::{
     Answer, Step,
@@ -86,6 +86,7 @@ pub(crate) async fn start(stores: Vec<Arc<dyn Store>>) -> Instance {
     let options = Options {
         random: Arc::new(SeededRandom::new(7)),
         leadership_duration: Duration::from_secs(5),
+        renew_on: RenewOn::ThisRuntime,
         watch: WatchOptions::default(),
         open: Arc::new(Nowhere),
         metrics: TopologyMetrics::register(&mut Registry::default()),

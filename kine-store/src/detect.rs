@@ -135,6 +135,14 @@ impl Store for Detected {
         .boxed()
     }
 
+    fn with_own_connections(&self) -> Option<Arc<dyn Store>> {
+        let Inner {
+            name, raw, random, ..
+        } = &*self.inner;
+        let raw = raw.with_own_connections()?;
+        Some(Arc::new(Self::new(name, raw, Arc::clone(random))))
+    }
+
     fn refuses_the_ledger(&self) -> BoxFuture<'static, Result<Option<&'static str>, CallError>> {
         let inner = Arc::clone(&self.inner);
         async move {

@@ -14,6 +14,7 @@ use crate::{
     instance::{self, Instance, WatchOptions},
     listen::{self, Accept, Limits, Listen, ListenUrl, ServerTls, TlsFiles},
     metrics::Metrics,
+    order::RenewOn,
     reload::{FileChanges, Following, OpenStores, Status, TopologyMetrics},
     stack::{Extras, stack},
     stores::Stores,
@@ -56,6 +57,7 @@ pub struct Environment {
     pub listen: Arc<dyn Listen>,
     pub random: Arc<dyn Random>,
     pub changes: FileChanges,
+    pub renew_on: RenewOn,
 }
 
 /// Told what a supervisor or a test waits for.
@@ -91,6 +93,7 @@ pub async fn serve(
     let instance_options = instance::Options {
         random: Arc::clone(&environment.random),
         leadership_duration: options.leadership_duration,
+        renew_on: environment.renew_on,
         watch: options.watch.clone(),
         open: Arc::clone(&stores) as Arc<dyn OpenStores>,
         metrics: topology_metrics.clone(),

@@ -10,11 +10,11 @@ use keyloom_hub::Census;
 use keyloom_store::Store;
 use keyloom_topology::Topology;
 use parking_lot::Mutex;
-use tokio::{task::JoinHandle, time::Instant};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    order::{self, Begin, LeadershipDuration, Order, OrderError},
+    order::{self, Begin, Keeping, LeadershipOptions, Order, OrderError, RenewOn},
     reload::{
         self, LateWrites, OpenStores, Reconfigurer, Refusal, StrayCursor, Strays, Taken,
         TopologyMetrics,
@@ -48,6 +48,8 @@ pub struct Options {
     pub random: Arc<dyn Random>,
     /// How long a successor waits after this instance was last seen; with one store there is none.
     pub leadership_duration: Duration,
+    /// Where the leadership is renewed.
+    pub renew_on: RenewOn,
     /// Over several stores; with one store its watches are its own.
     pub watch: WatchOptions,
     /// Opens the stores of topologies that come later.
@@ -84,7 +86,7 @@ pub struct Instance {
     reconfigurer: Reconfigurer,
     stop: CancellationToken,
     /// Until the instance ends.
-    keeping: Mutex<Option<JoinHandle<()>>>,
+    keeping: Mutex<Option<Keeping>>,
 }
 
 impl Instance {
@@ -115,7 +117,10 @@ impl Instance {
                 .collect(),
             topology,
             random: options.random,
-            duration: LeadershipDuration(options.leadership_duration),
+            leadership: LeadershipOptions {
+                duration: options.leadership_duration,
+                renew_on: options.renew_on,
+            },
             open: Arc::clone(&options.open),
             stop: stop.clone(),
         };
@@ -227,7 +232,7 @@ impl Instance {
 
     /// Ends at once and writes nothing more, as if the process had been killed.
     pub fn abort(self) {
-        if let Some(keeping) = &*self.keeping.lock() {
+        if let Some(keeping) = self.keeping.lock().take() {
             keeping.abort();
         }
     }
@@ -236,9 +241,9 @@ impl Instance {
     pub async fn stop(&self) {
         self.stop.cancel();
         let keeping = self.keeping.lock().take();
-        if let Some(keeping) = keeping {
+        if let Some(mut keeping) = keeping {
             // Its result is logged by the task itself; after this time the next start recovers.
-            drop(tokio::time::timeout(LAST_WRITE, keeping).await);
+            drop(tokio::time::timeout(LAST_WRITE, keeping.until_ended()).await);
         }
     }
 }

@@ -29,5 +29,5 @@ pub mod cli;
 pub use app::{Announce, Environment, ServeOptions, serve};
 pub use instance::{Instance, Options, StartError, WatchOptions};
 pub use listen::{Accept, Listen, ListenUrl, ListenUrlError, TlsFiles, TokioListen};
-pub use order::BeginError;
+pub use order::{BeginError, RenewOn};
 pub use reload::{AcceptedError, FileChanges, OpenStores, Refusal, Taken, TopologyMetrics};

@@ -24,8 +24,9 @@ mod start;
 
 pub(crate) use error::OrderError;
 pub(crate) use inward::Inward;
-pub(crate) use keeper::{Keeper, reserved_prefix};
-pub(crate) use leadership::LeadershipDuration;
+pub use keeper::RenewOn;
+pub(crate) use keeper::{Keeper, Keeping, reserved_prefix};
+pub(crate) use leadership::LeadershipOptions;
 pub(crate) use merged::{Cut, Merged};
 pub(crate) use outward::{Native, Outward};
 pub(crate) use reroute::{Arrival, Looked, Rerouted};

@@ -366,6 +366,7 @@ mod tests {
             listen: Arc::new(TokioListen),
             random: Arc::new(OsRandom),
             changes: crate::FileChanges::Told,
+            renew_on: crate::RenewOn::ThisRuntime,
         };
         let stores = Stores::new(
             &environment,

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use keyloom_environment::{Address, SeededRandom};
 use keyloom_proxy::{
-    Environment, FileChanges, ListenUrl, ServeOptions, TlsFiles, WatchOptions, serve,
+    Environment, FileChanges, ListenUrl, RenewOn, ServeOptions, TlsFiles, WatchOptions, serve,
 };
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -79,6 +79,7 @@ pub(crate) fn instance(
         listen: Arc::new(net.of(host)),
         random: Arc::new(SeededRandom::new(seed)),
         changes: FileChanges::Looked,
+        renew_on: RenewOn::ThisRuntime,
     };
     let (said, stop, name) = (
         Arc::clone(&instance.said),

@@ -2,7 +2,7 @@
 //!
 //! Messages cross it encoded, so that what concerns one store is handed on as bytes.
 
-use std::{fmt, time::Instant};
+use std::{fmt, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use futures_util::{future::BoxFuture, stream::BoxStream};
@@ -85,6 +85,13 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         rpc: Rpc,
         requests: Requests,
     ) -> BoxFuture<'static, Result<Answers, CallError>>;
+
+    /// The same store with connections of its own, for a caller on another runtime: connections are
+    /// driven where they are opened, and wait while that runtime is busy. `None` where the calls of
+    /// this one are carried by no caller's runtime.
+    fn with_own_connections(&self) -> Option<Arc<dyn Store>> {
+        None
+    }
 
     /// Why the store cannot keep the ledger, and so cannot be the default store. Nothing is written
     /// to find that out.

@@ -1,12 +1,15 @@
 //! `keyloom serve`.
 
-use std::{path::PathBuf, process::ExitCode, str::FromStr, time::Duration};
+use std::{num::NonZero, path::PathBuf, process::ExitCode, str::FromStr, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 use keyloom_sqlstore::Restored;
 
-use super::{say, work::work};
+use super::{
+    say,
+    work::{all_cores, work},
+};
 use crate::{
     WatchOptions,
     app::{self, ServeOptions},
@@ -103,6 +106,10 @@ pub(super) struct Serve {
     /// Exit if the topology file is refused at start, instead of serving the last accepted topology
     #[arg(long, env = "KEYLOOM_STOP_IF_REFUSED")]
     stop_if_refused: bool,
+    /// How many threads answer calls [default: one for each core that this process is given]. The
+    /// leadership is renewed, and SQLite files are read and written, on other threads
+    #[arg(long, env = "KEYLOOM_THREADS", value_name = "NUMBER")]
+    threads: Option<NonZero<usize>>,
     /// The server certificate (PEM), required for https:// and unixs://
     #[arg(long, env = "KEYLOOM_CERT_FILE", value_name = "FILE")]
     cert_file: Option<PathBuf>,
@@ -150,8 +157,9 @@ impl FromStr for Declaration {
 
 impl Serve {
     pub(super) fn run(self) -> Result<ExitCode> {
+        let threads = self.threads.unwrap_or_else(all_cores);
         let options = self.options()?;
-        work(async move |environment, stop| {
+        work(threads, async move |environment, stop| {
             // A closed standard output must not end the endpoint.
             let announce = Box::new(|line: &str| drop(say(line)));
             app::serve(options, environment, announce, stop).await

@@ -1,6 +1,6 @@
 //! `keyloom import` and `keyloom export`.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{num::NonZero, path::PathBuf, process::ExitCode};
 
 use anyhow::{Context as _, Result};
 use clap::Args;
@@ -84,7 +84,7 @@ impl Export {
 
 /// Runs until it is done, or until a signal ends it; what was begun is tidied up.
 fn until_signal(task: impl AsyncFnOnce(Environment) -> Result<()>) -> Result<ExitCode> {
-    work(async move |environment, stop| {
+    work(NonZero::<usize>::MIN, async move |environment, stop| {
         let done = stop.run_until_cancelled(task(environment)).await;
         done.context(
             "interrupted before the end: run the command again; it starts from the beginning",

@@ -1,7 +1,7 @@
-//! What every command that speaks to stores stands on: one thread, the system's network and
-//! chance, and an end on SIGTERM or SIGINT.
+//! What every command that speaks to stores stands on: threads, the system's network and chance, and
+//! an end on SIGTERM or SIGINT.
 
-use std::{process::ExitCode, sync::Arc};
+use std::{num::NonZero, process::ExitCode, sync::Arc, thread};
 
 use anyhow::{Context as _, Result};
 use keyloom_environment::{OsRandom, TokioDial};
@@ -9,14 +9,27 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::{app::Environment, listen::TokioListen};
+use crate::{RenewOn, app::Environment, listen::TokioListen};
 
-/// Runs a command to its end. The token is cancelled by the first signal; what then is to be
+/// How many threads may run at once: the machine's cores, less what the affinity or the cgroup of this
+/// process takes away.
+pub(super) fn all_cores() -> NonZero<usize> {
+    thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN)
+}
+
+/// Runs a command to its end on so many threads. The token is cancelled by the first signal; what then is to be
 /// finished or tidied up is the command's.
 pub(super) fn work(
+    threads: NonZero<usize>,
     task: impl AsyncFnOnce(Environment, CancellationToken) -> Result<()>,
 ) -> Result<ExitCode> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
+    let mut builder = match threads.get() {
+        // Nothing is handed from one thread to another: a call costs less.
+        1 => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    let runtime = builder
+        .worker_threads(threads.get())
         .enable_all()
         .build()
         .context("starting the runtime")?;
@@ -28,6 +41,7 @@ pub(super) fn work(
             listen: Arc::new(TokioListen),
             random: Arc::new(OsRandom),
             changes: crate::FileChanges::Told,
+            renew_on: RenewOn::OwnThread,
         };
         task(environment, stop).await
     })?;

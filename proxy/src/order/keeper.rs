@@ -14,6 +14,7 @@
 //! While a write is in flight or uncertain, answers of the default store that are newer than the
 //! ledger wait (`Merged::sequence`). `lost` stops the instance: another one owns the ledger.
 
+mod running;
 mod task;
 mod write;
 
@@ -27,6 +28,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{failure::Failure, snapshot::Member};
 
+pub use running::RenewOn;
+pub(crate) use running::Keeping;
 pub(crate) use task::{NotWritten, Start, start};
 pub(super) use write::{
     Outcome, Records, Stamp, is_accepted, record_of, send_until_known, stamp_key, transaction,

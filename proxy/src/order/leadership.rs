@@ -13,29 +13,33 @@ use keyloom_ledger::UnifiedRev;
 use keyloom_planted::{Bug, planted};
 use tokio::time::Instant;
 
-use super::OrderError;
+use super::{OrderError, RenewOn};
 
 pub(super) use leave::MayLeave;
 pub(super) use take::{Taken, take};
 
-/// How long one instance may answer after it last showed that it is there.
+/// How the leadership is held.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct LeadershipDuration(pub(crate) Duration);
+pub(crate) struct LeadershipOptions {
+    /// How long one instance may answer after it last showed that it is there.
+    pub(crate) duration: Duration,
+    pub(crate) renew_on: RenewOn,
+}
 
-impl LeadershipDuration {
+impl LeadershipOptions {
     /// Between two renewals.
     pub(super) fn renewal(self) -> Duration {
-        self.0 / 5
+        self.duration / 5
     }
 
     pub(super) fn millis(self) -> u64 {
-        u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX)
+        u64::try_from(self.duration.as_millis()).unwrap_or(u64::MAX)
     }
 
     /// How long after a renewal was sent answers may leave: the rest allows for clocks that run
     /// differently.
     pub(super) fn safe(self) -> Duration {
-        self.0 / 10 * 9
+        self.duration / 10 * 9
     }
 }
 

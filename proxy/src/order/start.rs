@@ -15,14 +15,14 @@ use keyloom_ledger::{
 };
 use keyloom_store::Store;
 use keyloom_topology::{StoreIndex, Topology};
-use tokio::{task::JoinHandle, time::timeout};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{
     Order,
-    keeper::{self, Keeper, NotWritten, record_of, reserved_prefix},
-    leadership::{self, LeadershipDuration, Taken},
+    keeper::{self, Keeper, Keeping, NotWritten, record_of, reserved_prefix},
+    leadership::{self, LeadershipOptions, Taken},
     merged::Merged,
 };
 use crate::{
@@ -96,7 +96,7 @@ pub(crate) struct Begin {
     /// In the order of the topology's stores.
     pub(crate) stores: Vec<(String, Arc<dyn Store>)>,
     pub(crate) random: Arc<dyn Random>,
-    pub(crate) duration: LeadershipDuration,
+    pub(crate) leadership: LeadershipOptions,
     pub(crate) open: Arc<dyn OpenStores>,
     pub(crate) stop: CancellationToken,
 }
@@ -106,7 +106,7 @@ pub(crate) struct Begin {
 pub(crate) struct Begun {
     pub(crate) snapshot: ServingSnapshot,
     pub(crate) identity: Arc<Identity>,
-    pub(crate) keeper: Option<(Keeper, JoinHandle<()>)>,
+    pub(crate) keeper: Option<(Keeper, Keeping)>,
 }
 
 /// Takes the leadership, restores or starts the order, and persists what comes out. Where another instance
@@ -126,7 +126,7 @@ async fn attempt(begin: Begin) -> Result<Option<Begun>, BeginError> {
         topology,
         stores,
         random,
-        duration,
+        leadership,
         open,
         stop,
     } = begin;
@@ -151,7 +151,7 @@ async fn attempt(begin: Begin) -> Result<Option<Begun>, BeginError> {
             return Ok(Some(native(alone, vec![default])));
         }
     }
-    let taken = leadership::take(&default.store, random.next(), duration).await;
+    let taken = leadership::take(&default.store, random.next(), leadership).await;
     // Only now nobody else writes: what the stores say from here on is what there is.
     let found = ask_all(stores, taken.at > StoreRev::new(0)).await;
     let served = accepted::served(topology, found, &open).await?;
@@ -189,7 +189,7 @@ async fn attempt(begin: Begin) -> Result<Option<Begun>, BeginError> {
         mark: placed.mark,
         after: placed.after,
         nonce: random.next(),
-        duration,
+        leadership,
     };
     let (keeper, task) = match keeper::start(kept, stop.clone()).await {
         Ok(started) => started,

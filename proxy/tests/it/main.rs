@@ -30,6 +30,7 @@ mod reload;
 mod reload_resumed;
 mod reload_watches;
 mod scaling;
+mod threads;
 #[cfg(target_os = "linux")]
 mod unwritten_logs;
 mod watch_calls;

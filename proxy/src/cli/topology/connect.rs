@@ -28,6 +28,7 @@ fn stores() -> Stores {
         listen: Arc::new(TokioListen),
         random: Arc::new(OsRandom),
         changes: crate::FileChanges::Told,
+        renew_on: crate::RenewOn::ThisRuntime,
     };
     let registry = &mut Registry::default();
     let interval = WatchOptions::default().progress_interval;

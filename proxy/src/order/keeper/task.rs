@@ -12,11 +12,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use super::{
-    Keeper, RESERVED_AHEAD, Reached, Wish,
+    Keeper, Keeping, RESERVED_AHEAD, Reached, RenewOn, Wish,
+    running::OwnConnections,
     write::{Outcome, Records, Stamp, send_until_known, transaction},
 };
 use crate::order::{
-    LeadershipDuration, Order,
+    LeadershipOptions, Order,
     merged::{Merged, Ordered},
     sequence::Sequence,
 };
@@ -42,7 +43,7 @@ pub(crate) struct Start {
     pub(crate) after: StoreRev,
     /// Tells this instance's writes from all others'.
     pub(crate) nonce: u64,
-    pub(crate) duration: LeadershipDuration,
+    pub(crate) leadership: LeadershipOptions,
 }
 
 /// Why the first write did not happen.
@@ -62,24 +63,26 @@ pub(crate) enum NotWritten {
 pub(crate) async fn start(
     start: Start,
     stop: CancellationToken,
-) -> Result<(Keeper, tokio::task::JoinHandle<()>), NotWritten> {
+) -> Result<(Keeper, Keeping), NotWritten> {
     let Start {
         order,
         store,
         mark,
         after,
         nonce,
-        duration,
+        leadership,
     } = start;
     let reached = Reached::default();
     let mut task = Task {
         order,
         store,
         reached: reached.clone(),
+        // The first write is made where the start is.
+        connections: OwnConnections::of_runtime(RenewOn::ThisRuntime),
         mark,
         after,
         nonce,
-        duration,
+        leadership,
         writes: 0,
         renewed: Instant::now(),
     };
@@ -90,8 +93,11 @@ pub(crate) async fn start(
         });
     }
     let (requests, inbox) = mpsc::channel(WAITING);
-    let running = tokio::spawn(task.run(inbox, stop));
-    Ok((Keeper { requests, reached }, running))
+    let renew_on = leadership.renew_on;
+    task.connections = OwnConnections::of_runtime(renew_on);
+    let keeping = Keeping::start(renew_on, task.run(inbox, stop))
+        .map_err(|error| NotWritten::Failed(format!("no thread: {error}")))?;
+    Ok((Keeper { requests, reached }, keeping))
 }
 
 struct Task {
@@ -99,10 +105,11 @@ struct Task {
     /// The default store, as it was reached at the start.
     store: Arc<dyn Store>,
     reached: Reached,
+    connections: OwnConnections,
     mark: Mark,
     after: StoreRev,
     nonce: u64,
-    duration: LeadershipDuration,
+    leadership: LeadershipOptions,
     writes: u64,
     /// When the last write that happened was sent.
     renewed: Instant,
@@ -165,7 +172,7 @@ impl Task {
         leadership.accepted.is_some()
             || ledger.needs_flush(&self.mark)
             || left < RESERVED_AHEAD / 2
-            || self.renewed.elapsed() >= self.duration.renewal()
+            || self.renewed.elapsed() >= self.leadership.renewal()
     }
 
     /// Whether the last write found another instance's.
@@ -213,17 +220,20 @@ impl Task {
             nonce: self.nonce,
             write: self.writes,
             clean,
-            term: self.duration.millis(),
+            term: self.leadership.millis(),
             unserved: Vec::new(),
         }
         .encode();
         let message = transaction(&records, self.after, &stamp);
-        let default = || self.reached.now(StoreSlot::DEFAULT, &self.store);
+        let default = || {
+            let default = self.reached.now(StoreSlot::DEFAULT, &self.store);
+            self.connections.to(default)
+        };
         let sent = Instant::now();
-        let patience = self.duration.renewal();
+        let patience = self.leadership.renewal();
         match send_until_known(default, message, &stamp, patience).await {
             Outcome::Written(revision) => {
-                let until = sent + self.duration.safe();
+                let until = sent + self.leadership.safe();
                 merged.change(|ordered| {
                     let Ordered {
                         sequence: Sequence { ledger, .. },

@@ -3,7 +3,7 @@
 //! The record is the stamp that every own write puts: whose it is, which write it was, whether it
 //! was the last, and how long its owner's leadership lasts. A successor takes it over at once where it was the last, and
 //! else when it has not changed for the longer of both durations by the successor's own clock. The
-//! owner's clock runs from before a renewal was sent, and nothing leaves past [`LeadershipDuration::safe`] of it.
+//! owner's clock runs from before a renewal was sent, and nothing leaves past [`LeadershipOptions::safe`] of it.
 //!
 //! The clock is looked at when a message is complete, not when its last byte is on the wire. That
 //! is enough, because everything that a message says was put into the ledger, or read from it,
@@ -33,7 +33,7 @@ use prost::Message as _;
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
-use super::LeadershipDuration;
+use super::LeadershipOptions;
 use crate::order::keeper::{Outcome, Records, Stamp, send_until_known, stamp_key, transaction};
 
 /// How often a successor looks.
@@ -55,10 +55,10 @@ pub(in crate::order) struct Taken {
 pub(in crate::order) async fn take(
     store: &Arc<dyn Store>,
     nonce: u64,
-    duration: LeadershipDuration,
+    options: LeadershipOptions,
 ) -> Taken {
     loop {
-        let seen = until_free(store.as_ref(), duration).await;
+        let seen = until_free(store.as_ref(), options).await;
         if seen.revision == StoreRev::new(0) {
             return Taken {
                 at: seen.revision,
@@ -70,12 +70,12 @@ pub(in crate::order) async fn take(
             nonce,
             write: 0,
             clean: false,
-            term: duration.millis(),
+            term: options.millis(),
             unserved: unserved.iter().map(|at| at.get()).collect(),
         }
         .encode();
         let message = transaction(&Records::default(), seen.revision, &stamp);
-        match send_until_known(|| Arc::clone(store), message, &stamp, duration.renewal()).await {
+        match send_until_known(|| Arc::clone(store), message, &stamp, options.renewal()).await {
             Outcome::Written(at) => {
                 return Taken {
                     at,
@@ -112,7 +112,7 @@ impl Seen {
     }
 }
 
-async fn until_free(store: &dyn Store, duration: LeadershipDuration) -> Seen {
+async fn until_free(store: &dyn Store, options: LeadershipOptions) -> Seen {
     let mut seen = look(store).await;
     let mut since = Instant::now();
     let mut told = false;
@@ -121,7 +121,7 @@ async fn until_free(store: &dyn Store, duration: LeadershipDuration) -> Seen {
             return seen;
         };
         // The owner counts by its own duration, which may be longer than ours.
-        let wait = duration.0.max(Duration::from_millis(owner.term));
+        let wait = options.duration.max(Duration::from_millis(owner.term));
         if since.elapsed() >= wait {
             return seen;
         }

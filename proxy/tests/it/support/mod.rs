@@ -27,7 +27,7 @@ use keyloom_etcd_api::{
     },
 };
 use keyloom_proxy::{
-    Instance, OpenStores, Options, Refusal, StartError, Taken, TopologyMetrics, WatchOptions,
+    Instance, OpenStores, Options, Refusal, RenewOn, StartError, Taken, TopologyMetrics, WatchOptions,
 };
 use keyloom_store::{Requests, Store};
 use keyloom_testkit::{
@@ -169,7 +169,24 @@ impl Keyloom {
         term: Duration,
     ) -> Result<Self, StartError> {
         let ready = Ready::of(text, &stores);
-        Self::with_all(text, stores, ready, (watch, term)).await
+        Self::with_all(text, stores, ready, (watch, term, RenewOn::ThisRuntime)).await
+    }
+
+    /// [`Self::over`], with a leadership that is renewed elsewhere.
+    pub(crate) async fn renewed_on(
+        renew_on: RenewOn,
+        text: &str,
+        stores: Vec<Arc<dyn Store>>,
+        duration: Duration,
+    ) -> Result<Self, StartError> {
+        let ready = Ready::of(text, &stores);
+        let options = (WatchOptions::default(), duration, renew_on);
+        Self::with_all(text, stores, ready, options).await
+    }
+
+    /// Whether an answer may leave now.
+    pub(crate) fn ready(&self) -> Result<(), String> {
+        self.instance.ready()
     }
 
     /// With stores that a later topology can name.
@@ -178,19 +195,20 @@ impl Keyloom {
         stores: Vec<Arc<dyn Store>>,
         ready: Ready,
     ) -> Result<Self, StartError> {
-        Self::with_all(text, stores, ready, (WatchOptions::default(), TERM)).await
+        Self::with_all(text, stores, ready, (WatchOptions::default(), TERM, RenewOn::ThisRuntime)).await
     }
 
     async fn with_all(
         text: &str,
         stores: Vec<Arc<dyn Store>>,
         ready: Ready,
-        (watch, leadership_duration): (WatchOptions, Duration),
+        (watch, leadership_duration, renew_on): (WatchOptions, Duration, RenewOn),
     ) -> Result<Self, StartError> {
         let mut registry = Registry::default();
         let options = Options {
             random: Arc::new(SeededRandom::new(NONCES.fetch_add(1, Ordering::Relaxed))),
             leadership_duration,
+            renew_on,
             watch,
             open: Arc::new(ready),
             metrics: TopologyMetrics::register(&mut registry),

@@ -28,8 +28,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{failure::Failure, snapshot::Member};
 
-pub use running::RenewOn;
 pub(crate) use running::Keeping;
+pub use running::RenewOn;
 pub(crate) use task::{NotWritten, Start, start};
 pub(super) use write::{
     Outcome, Records, Stamp, is_accepted, record_of, send_until_known, stamp_key, transaction,

@@ -72,8 +72,14 @@ impl Keeping {
 #[derive(Debug)]
 pub(super) struct OwnConnections {
     on: RenewOn,
-    /// A store of the other runtime, and its like here.
-    known: Mutex<Option<(Arc<dyn Store>, Arc<dyn Store>)>>,
+    known: Mutex<Option<Reconnected>>,
+}
+
+/// A store of another runtime, and the same one with connections here.
+#[derive(Debug)]
+struct Reconnected {
+    there: Arc<dyn Store>,
+    here: Arc<dyn Store>,
 }
 
 impl OwnConnections {
@@ -90,15 +96,18 @@ impl OwnConnections {
             return store;
         }
         let mut known = self.known.lock();
-        if let Some((other, own)) = &*known
-            && Arc::ptr_eq(other, &store)
+        if let Some(Reconnected { there, here }) = &*known
+            && Arc::ptr_eq(there, &store)
         {
-            return Arc::clone(own);
+            return Arc::clone(here);
         }
-        let own = store
+        let here = store
             .with_own_connections()
             .unwrap_or_else(|| Arc::clone(&store));
-        *known = Some((store, Arc::clone(&own)));
-        own
+        *known = Some(Reconnected {
+            there: store,
+            here: Arc::clone(&here),
+        });
+        here
     }
 }

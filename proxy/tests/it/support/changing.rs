@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use keyloom_proxy::{Refusal, StartError, Taken, WatchOptions};
+use keyloom_proxy::{Refusal, RenewOn, StartError, Taken, WatchOptions};
 use keyloom_store::Store;
 use keyloom_testkit::model::ModelStore;
 
@@ -76,7 +76,12 @@ impl Stage {
             .stores()
             .iter()
             .map(|spec| Arc::clone(self.ready.0.get(&spec.name).unwrap()));
-        let started = Keyloom::with_all(text, stores.collect(), self.ready.clone(), (watch, TERM));
+        let started = Keyloom::with_all(
+            text,
+            stores.collect(),
+            self.ready.clone(),
+            (watch, TERM, RenewOn::ThisRuntime),
+        );
         started.await.unwrap()
     }
 

@@ -27,7 +27,8 @@ use keyloom_etcd_api::{
     },
 };
 use keyloom_proxy::{
-    Instance, OpenStores, Options, Refusal, RenewOn, StartError, Taken, TopologyMetrics, WatchOptions,
+    Instance, OpenStores, Options, Refusal, RenewOn, StartError, Taken, TopologyMetrics,
+    WatchOptions,
 };
 use keyloom_store::{Requests, Store};
 use keyloom_testkit::{
@@ -195,7 +196,13 @@ impl Keyloom {
         stores: Vec<Arc<dyn Store>>,
         ready: Ready,
     ) -> Result<Self, StartError> {
-        Self::with_all(text, stores, ready, (WatchOptions::default(), TERM, RenewOn::ThisRuntime)).await
+        Self::with_all(
+            text,
+            stores,
+            ready,
+            (WatchOptions::default(), TERM, RenewOn::ThisRuntime),
+        )
+        .await
     }
 
     async fn with_all(

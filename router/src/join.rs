@@ -2,12 +2,10 @@
 
 use bytes::Bytes;
 use keyloom_etcd_api::{etcdserverpb::RangeRequest, wire::RawKv};
+use keyloom_etcd_semantics::range::{self, Order};
 use keyloom_planted::{Bug, planted};
 
-use crate::{
-    read::PartAnswer,
-    sort::{self, Order},
-};
+use crate::read::PartAnswer;
 
 /// The answer to a range that was read in parts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,7 +21,7 @@ pub struct Joined {
 /// Leaves out the keys that [`join`] would leave out for the limit, where the order of keys alone says
 /// which: what follows is then done for the others only. Revisions are not looked at.
 pub fn trim(parts: &mut [PartAnswer], query: &RangeRequest) {
-    let Some(limit) = sort::limit(query).filter(|_| Order::of(query).cuts_by_key()) else {
+    let Some(limit) = range::limit(query).filter(|_| Order::of(query).cuts_by_key()) else {
         return;
     };
     let all = parts.iter().flat_map(|part| &part.kvs);
@@ -64,7 +62,7 @@ pub fn join(parts: Vec<PartAnswer>, query: &RangeRequest) -> Joined {
     // Sorted runs, one for each store: the sort finds and merges them.
     kvs.sort_by(|a, b| a.key.cmp(&b.key));
     let order = Order::of(query);
-    let limit = sort::limit(query).unwrap_or(usize::MAX);
+    let limit = range::limit(query).unwrap_or(usize::MAX);
     match order {
         Order::ByKey => {}
         Order::CutThenSorted(sorting) => {

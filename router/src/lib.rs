@@ -23,7 +23,6 @@ pub mod plan;
 pub mod read;
 mod routes;
 mod shadow;
-mod sort;
 pub mod turns;
 
 pub use delete::{DeleteError, PartDelete, PartDeleted};

@@ -21,14 +21,11 @@ use keyloom_etcd_api::{
     etcdserverpb::RangeRequest,
     wire::{RangeAnswer, RawKv, WireError},
 };
+use keyloom_etcd_semantics::range::{self, Order};
 use keyloom_topology::{Cuts, Part, StoreIndex};
 
 use self::ask::{Ask, Counts, Wanted};
-use crate::{
-    ops,
-    routes::Routes,
-    sort::{self, Order},
-};
+use crate::{ops, routes::Routes};
 
 mod ask;
 
@@ -93,7 +90,7 @@ impl PartRead {
 
     fn by_pages(part: Part, query: &RangeRequest, want_count: bool, page: usize) -> Self {
         let part = simplified(part);
-        let enough = sort::limit(query)
+        let enough = range::limit(query)
             .filter(|_| Order::of(query).cuts_by_key())
             .map(|limit| limit.saturating_add(1));
         let wanted = Wanted {

@@ -16,12 +16,10 @@
 
 use bytes::Bytes;
 use keyloom_etcd_api::etcdserverpb::RangeRequest;
+use keyloom_etcd_semantics::range::{self, Order};
 use keyloom_topology::{Cuts, Part};
 
-use crate::{
-    read::PartAnswer,
-    sort::{self, Order},
-};
+use crate::read::PartAnswer;
 
 /// Below this a page is no larger than what is asked of every part anyhow.
 const SMALL: usize = 16;
@@ -33,11 +31,11 @@ const FEW: usize = 4;
 /// little.
 #[must_use]
 pub fn first_part(parts: &[Part], query: &RangeRequest) -> Option<usize> {
-    let limit = sort::limit(query)?;
+    let limit = range::limit(query)?;
     let can_wait = parts.len() > 1
         && limit > SMALL
         && !query.count_only
-        && !sort::has_filters(query)
+        && !range::has_filters(query)
         && Order::of(query).cuts_by_key()
         // Their keys are found by scans, whose length is not known beforehand.
         && parts.iter().all(|part| part.cuts != Cuts::Filter)
@@ -107,7 +105,7 @@ pub fn wanted(known: &[Known], query: &RangeRequest) -> Vec<usize> {
 /// The key that shows that there is more than the limit: none behind it matters. `None` where too
 /// few are known.
 fn last_of_page<'a>(known: &'a [Known], query: &RangeRequest) -> Option<&'a Bytes> {
-    let limit = sort::limit(query)?;
+    let limit = range::limit(query)?;
     let all = known.iter().flat_map(|part| &part.answer.kvs);
     let mut keys: Vec<&Bytes> = all.map(|kv| &kv.key).collect();
     if keys.len() <= limit {

@@ -26,8 +26,11 @@
 //! 5. At or above the compacted revision no change that a reader can see is missing.
 //! 6. Counts that are kept are written by the transaction that changes what they count.
 
+use std::cmp::Ordering;
+
 use bytes::Bytes;
 use keyloom_etcd_api::{KeyRange, mvccpb::KeyValue};
+use keyloom_etcd_semantics::Fields;
 
 use crate::{
     census::BlockChange,
@@ -98,6 +101,28 @@ pub(crate) struct Row<'a> {
     pub(crate) lease: i64,
     /// Empty where values were not asked for.
     pub(crate) value: &'a [u8],
+}
+
+impl Fields for Row<'_> {
+    fn version(&self) -> i64 {
+        self.version
+    }
+
+    fn create_revision(&self) -> i64 {
+        self.create_revision
+    }
+
+    fn mod_revision(&self) -> i64 {
+        self.mod_revision
+    }
+
+    fn lease(&self) -> i64 {
+        self.lease
+    }
+
+    fn cmp_value(&self, other: &[u8]) -> Ordering {
+        self.value.cmp(other)
+    }
 }
 
 impl Row<'_> {

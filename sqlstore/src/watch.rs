@@ -15,13 +15,14 @@
 //! stream's own few answers: who reads slowly falls behind the feed and reads the history.
 //!
 //! Invariants:
-//! 1. `next` is the first revision that was not yet looked at for the watch; it only grows.
-//! 2. The header of an answer with events, or of a progress, is one below `next` or lower:
+//! 1. A watch stands at the first revision that was not yet looked at for it; that only grows.
+//! 2. The header of an answer with events, or of a progress, is one below that or lower:
 //!    nothing that the watch wants at or below it is still to come.
 //! 3. `created` is sent before anything else of a watch.
 //! 4. All events of a revision are in one answer, or in the fragments of one.
 
 mod catch_up;
+mod positions;
 mod stream;
 mod watcher;
 

@@ -1,7 +1,11 @@
 //! Comparisons against a copy of what etcd does.
 
 use bytes::Bytes;
-use keyloom_etcd_api::{KeyRange, mvccpb::KeyValue};
+use keyloom_etcd_api::{
+    KeyRange,
+    etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion},
+    mvccpb::KeyValue,
+};
 use proptest::prelude::*;
 use prost::Message as _;
 

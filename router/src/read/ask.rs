@@ -8,9 +8,8 @@ use keyloom_etcd_api::{
         range_request::{SortOrder, SortTarget},
     },
 };
+use keyloom_etcd_semantics::range::{self, Order};
 use keyloom_topology::{Cuts, Part};
-
-use crate::sort::{self, Order};
 
 /// One range to be read.
 #[derive(Clone, Debug)]
@@ -57,7 +56,7 @@ impl Wanted<'_> {
                 intervals.iter().map(ask).collect()
             }
             Cuts::Intervals(_) => self.and_count(Ask::keep(&self.scan(), hull, Counts::Nothing)),
-            Cuts::Filter if self.enough.is_none() && !sort::has_filters(self.query) => {
+            Cuts::Filter if self.enough.is_none() && !range::has_filters(self.query) => {
                 // Every key of the part comes by, so counting costs nothing.
                 vec![Ask::keep(&self.paged(self.scan()), hull, Counts::Kept)]
             }

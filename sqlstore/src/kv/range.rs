@@ -1,15 +1,7 @@
 //! Range: which keys an answer holds, in which order (`server/etcdserver/txn/range.go`).
 
-use std::cmp::Ordering;
-
-use keyloom_etcd_api::{
-    EtcdError, KeyRange,
-    etcdserverpb::{
-        RangeRequest,
-        range_request::{SortOrder, SortTarget},
-    },
-    mvccpb::KeyValue,
-};
+use keyloom_etcd_api::{EtcdError, KeyRange, etcdserverpb::RangeRequest, mvccpb::KeyValue};
+use keyloom_etcd_semantics::range::{Order, Sorting, has_filters, limit, passes};
 
 use crate::{
     census::{Census, Glance},
@@ -80,34 +72,17 @@ pub(crate) fn range<S: Session>(
         let count = scope.count(session, &keys, at)?;
         return Ok(Ranged { more: false, count });
     }
-    let (more, counted) = if sorts(request) {
-        sorted(session, &keys, at, request, sink)?
-    } else {
-        streamed(session, &keys, at, request, sink)?
+    let (more, counted) = match Order::of(request) {
+        Order::ByKey => streamed(session, &keys, at, request, sink)?,
+        Order::CutThenSorted(sorting) | Order::Sorted(sorting) => {
+            sorted(session, &keys, at, request, sorting, sink)?
+        }
     };
     let count = match counted {
         Some(count) => count,
         None => scope.count(session, &keys, at)?,
     };
     Ok(Ranged { more, count })
-}
-
-/// Whether the answer may be in another order than that of keys.
-fn sorts(request: &RangeRequest) -> bool {
-    request.sort_target() != SortTarget::Key || request.sort_order() == SortOrder::Descend
-}
-
-fn filters(request: &RangeRequest) -> bool {
-    request.min_mod_revision != 0
-        || request.max_mod_revision != 0
-        || request.min_create_revision != 0
-        || request.max_create_revision != 0
-}
-
-fn limit(request: &RangeRequest) -> Option<usize> {
-    usize::try_from(request.limit)
-        .ok()
-        .filter(|&limit| limit > 0)
 }
 
 /// In the order of keys: the scan ends with the first key that is one too many. The count is
@@ -125,7 +100,7 @@ fn streamed<S: Session>(
     } else {
         Values::Read
     };
-    let (filters, single) = (filters(request), keys.is_single_key());
+    let (filters, single) = (has_filters(request), keys.is_single_key());
     let (mut given, mut met, mut more) = (0, 0, false);
     session.scan(keys, at, values, &mut |row| {
         if filters && !passes(request, row) {
@@ -150,17 +125,16 @@ fn sorted<S: Session>(
     keys: &KeyRange,
     at: At,
     request: &RangeRequest,
+    sorting: Sorting,
     sink: &mut impl Sink,
 ) -> Result<(bool, Option<i64>), Stop> {
-    let limit = limit(request);
+    let (order, limit) = (Order::of(request), limit(request));
     // With an order or a filter etcd looks at every key, otherwise only at one more than asked.
-    let looks_at_all = request.sort_order() != SortOrder::None || filters(request);
     let looked_at = match limit {
-        Some(limit) if !looks_at_all => limit.saturating_add(1),
+        Some(limit) if order.cuts_by_key() => limit.saturating_add(1),
         _ => usize::MAX,
     };
-    let by_value = request.sort_target() == SortTarget::Value;
-    let values = if request.keys_only && !by_value {
+    let values = if request.keys_only && !order.reads_values() {
         Values::Leave
     } else {
         Values::Read
@@ -173,7 +147,7 @@ fn sorted<S: Session>(
         }
         met < looked_at
     })?;
-    sort(request, &mut kvs);
+    sorting.sort(&mut kvs);
     let more = limit.is_some_and(|limit| kvs.len() > limit);
     for kv in kvs.iter().take(limit.unwrap_or(usize::MAX)) {
         sink.push(&borrow(kv, request.keys_only));
@@ -190,40 +164,5 @@ fn borrow(kv: &KeyValue, keys_only: bool) -> Row<'_> {
         version: kv.version,
         lease: kv.lease,
         value: if keys_only { &[] } else { &kv.value },
-    }
-}
-
-fn passes(request: &RangeRequest, row: &Row<'_>) -> bool {
-    let within =
-        |revision, min, max| (min == 0 || revision >= min) && (max == 0 || revision <= max);
-    within(
-        row.mod_revision,
-        request.min_mod_revision,
-        request.max_mod_revision,
-    ) && within(
-        row.create_revision,
-        request.min_create_revision,
-        request.max_create_revision,
-    )
-}
-
-/// Stable, so that equals stay in the order of keys.
-fn sort(request: &RangeRequest, kvs: &mut [KeyValue]) {
-    let target = request.sort_target();
-    let by = |a: &KeyValue, b: &KeyValue| compare(target, a, b);
-    match request.sort_order() {
-        // Another target than the key with no order is ascending: etcd's quirk.
-        SortOrder::None | SortOrder::Ascend => kvs.sort_by(by),
-        SortOrder::Descend => kvs.sort_by(|a, b| by(b, a)),
-    }
-}
-
-fn compare(target: SortTarget, a: &KeyValue, b: &KeyValue) -> Ordering {
-    match target {
-        SortTarget::Key => a.key.cmp(&b.key),
-        SortTarget::Version => a.version.cmp(&b.version),
-        SortTarget::Create => a.create_revision.cmp(&b.create_revision),
-        SortTarget::Mod => a.mod_revision.cmp(&b.mod_revision),
-        SortTarget::Value => a.value.cmp(&b.value),
     }
 }

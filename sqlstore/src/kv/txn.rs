@@ -1,23 +1,19 @@
 //! Transactions: comparisons first, over all levels, then checks, then the operations
 //! (`server/etcdserver/txn/txn.go`).
 
-use std::cmp::Ordering;
-
-use bytes::Bytes;
 use keyloom_etcd_api::{
     EtcdError, KeyRange,
     etcdserverpb::{
         Compare, PutRequest, RangeRequest, ResponseHeader, ResponseOp, TxnRequest, TxnResponse,
-        compare::{CompareResult, CompareTarget, TargetUnion},
-        request_op::Request,
-        response_op::Response,
+        request_op::Request, response_op::Response,
     },
 };
+use keyloom_etcd_semantics::compare;
 
 use super::write::Tx;
 use crate::{
     error::Stop,
-    session::{At, Row, Session, Sql, Values},
+    session::{At, Session, Sql, Values},
 };
 
 /// Whether a transaction cannot change a key, whatever it finds.
@@ -72,24 +68,20 @@ impl<S: Session> Tx<'_, S> {
 
     fn holds(&mut self, compare: &Compare) -> Sql<bool> {
         let range = KeyRange::from_request(&compare.key, &compare.range_end);
-        let by_value = compare.target == CompareTarget::Value as i32;
-        let values = if by_value {
-            Values::Read
-        } else {
-            Values::Leave
+        let values = match compare::reads_values(compare) {
+            true => Values::Read,
+            false => Values::Leave,
         };
         let (mut any, mut all) = (false, true);
         let single = range.is_single_key();
         self.session.scan(&range, At::Now, values, &mut |row| {
             any = true;
-            all = holds_for(compare, row);
+            all = compare::holds_for(compare, row);
             all && !single
         })?;
-        // Absent keys compare as zeros, but have no value to compare.
-        Ok(if any {
-            all
-        } else {
-            !by_value && holds_for(compare, &ABSENT)
+        Ok(match any {
+            true => all,
+            false => compare::holds_without_key(compare),
         })
     }
 
@@ -157,51 +149,5 @@ impl<S: Session> Tx<'_, S> {
             // Chosen as a branch of its own.
             Request::RequestTxn(_) => return Err(EtcdError::KeyNotFound.into()),
         })
-    }
-}
-
-const ABSENT: Row<'static> = Row {
-    key: &[],
-    mod_revision: 0,
-    create_revision: 0,
-    version: 0,
-    lease: 0,
-    value: &[],
-};
-
-fn holds_for(compare: &Compare, row: &Row<'_>) -> bool {
-    let found = match CompareTarget::try_from(compare.target) {
-        Ok(CompareTarget::Value) => row.value.cmp(&given_value(compare)),
-        Ok(CompareTarget::Version) => row.version.cmp(&given_number(compare)),
-        Ok(CompareTarget::Create) => row.create_revision.cmp(&given_number(compare)),
-        Ok(CompareTarget::Mod) => row.mod_revision.cmp(&given_number(compare)),
-        Ok(CompareTarget::Lease) => row.lease.cmp(&given_number(compare)),
-        Err(_) => Ordering::Equal,
-    };
-    match CompareResult::try_from(compare.result) {
-        Ok(CompareResult::Equal) => found.is_eq(),
-        Ok(CompareResult::NotEqual) => found.is_ne(),
-        Ok(CompareResult::Greater) => found.is_gt(),
-        Ok(CompareResult::Less) => found.is_lt(),
-        Err(_) => true,
-    }
-}
-
-fn given_value(compare: &Compare) -> Bytes {
-    match &compare.target_union {
-        Some(TargetUnion::Value(value)) => value.clone(),
-        _ => Bytes::new(),
-    }
-}
-
-/// The number to compare with; 0 where the field given is not that of the target.
-fn given_number(compare: &Compare) -> i64 {
-    let target = CompareTarget::try_from(compare.target);
-    match (target, &compare.target_union) {
-        (Ok(CompareTarget::Version), Some(TargetUnion::Version(number)))
-        | (Ok(CompareTarget::Create), Some(TargetUnion::CreateRevision(number)))
-        | (Ok(CompareTarget::Mod), Some(TargetUnion::ModRevision(number)))
-        | (Ok(CompareTarget::Lease), Some(TargetUnion::Lease(number))) => *number,
-        _ => 0,
     }
 }

@@ -3,15 +3,15 @@
 //! Everything of a stream happens in one task, in order, so that `created` answers come in the
 //! order of their requests and a progress follows every event that it speaks for.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::{FutureExt as _, StreamExt as _, stream};
 use keyloom_etcd_api::{
-    EtcdError, KeyRange,
     etcdserverpb::{WatchCreateRequest, WatchRequest, WatchResponse, watch_request::RequestUnion},
     mvccpb::Event,
 };
+use keyloom_etcd_semantics::watch::{Reply, Watches};
 use keyloom_store::{CallError, Lane, Requests};
 use tokio::{
     sync::mpsc,
@@ -20,7 +20,8 @@ use tokio::{
 
 use super::{
     Ask, CaughtUp, catch_up,
-    watcher::{Watcher, range_of},
+    positions::{Hindmost, Positions},
+    watcher::Watcher,
 };
 use crate::{
     feed::{Found, Revision},
@@ -36,9 +37,6 @@ const STEP_BYTES: usize = 1 << 20;
 /// How long to wait after a read that failed.
 const AFTER_A_FAULT: Duration = Duration::from_millis(200);
 
-/// What etcd answers a progress request on a stream, and a watch that never was.
-const NO_WATCH: i64 = -1;
-
 pub(crate) type Answer = Result<Bytes, CallError>;
 
 /// Nobody reads the stream any more.
@@ -47,15 +45,8 @@ struct Gone;
 struct Stream<S> {
     shared: Arc<Shared>,
     readers: Arc<Readers<S>>,
-    watchers: BTreeMap<i64, Watcher>,
-    /// Watches that were told that their place is compacted, and the last revision that each was
-    /// told of. As in etcd, each keeps its id, and keeps the stream from its progress, until the
-    /// client cancels it.
-    lost: BTreeMap<i64, i64>,
-    /// The next id for a client that chooses none.
-    next_id: i64,
-    /// Whether a progress is to be sent as soon as every watch has everything.
-    progress_asked: bool,
+    watches: Watches<Watcher>,
+    positions: Positions,
     out: mpsc::Sender<Answer>,
 }
 
@@ -69,10 +60,8 @@ pub(crate) async fn serve<S: Session>(
     let stream = Stream {
         shared,
         readers,
-        watchers: BTreeMap::new(),
-        lost: BTreeMap::new(),
-        next_id: 0,
-        progress_asked: false,
+        watches: Watches::default(),
+        positions: Positions::default(),
         out,
     };
     // Who has gone needs no error.
@@ -125,12 +114,9 @@ impl<S: Session> Stream<S> {
         self.out.send(Ok(encode(answer))).await.map_err(|_| Gone)
     }
 
-    fn answer(&self, watch_id: i64, revision: i64) -> WatchResponse {
-        WatchResponse {
-            header: Some(self.shared.header(revision)),
-            watch_id,
-            ..WatchResponse::default()
-        }
+    async fn reply(&self, reply: Reply) -> Result<(), Gone> {
+        let response = reply.response(|revision| self.shared.header(revision));
+        self.send(&response).await
     }
 
     // === requests ===
@@ -147,124 +133,75 @@ impl<S: Session> Stream<S> {
             Some(RequestUnion::CreateRequest(create)) => self.create(create).await,
             Some(RequestUnion::CancelRequest(cancel)) => self.cancel(cancel.watch_id).await,
             Some(RequestUnion::ProgressRequest(_)) => {
-                // Of no watch there is no progress; etcd is silent too.
-                self.progress_asked = !(self.watchers.is_empty() && self.lost.is_empty());
+                self.watches.ask(self.shared.feed.head());
                 Ok(())
             }
             None => Ok(()),
         }
     }
 
-    async fn create(&mut self, mut request: WatchCreateRequest) -> Result<(), Gone> {
-        let (range, id) = match self.examine(&request) {
-            Ok(examined) => examined,
-            Err(reason) => return self.refuse(&reason).await,
+    async fn create(&mut self, request: WatchCreateRequest) -> Result<(), Gone> {
+        let admitted = match self.watches.admit(&request) {
+            Ok(admitted) => admitted,
+            Err(reason) => {
+                let head = self.shared.feed.head();
+                return self.reply(Reply::refused(reason, head)).await;
+            }
         };
         // Counted before the head is read: what is committed from then on carries what was
         // before, and what is not is read from the history.
-        let start = request.start_revision;
-        let mut watcher = Watcher::new(id, range, &request, self.shared.clone());
+        let mut watcher = Watcher::new(&admitted, self.shared.clone());
         let head = self.shared.feed.head();
-        if start == 0 {
-            request.start_revision = head + 1;
-            watcher.next = head + 1;
-        }
-        let revision = head.min(watcher.next - 1);
-        let created = WatchResponse {
-            created: true,
-            ..self.answer(id, revision)
-        };
-        self.send(&created).await?;
+        let (id, cursor) = (admitted.id, admitted.cursor(head));
+        self.reply(Reply::created(id, head.min(cursor))).await?;
+        watcher.next = cursor + 1;
         let compacted = self.shared.feed.compacted();
         if watcher.next < compacted {
-            self.lost.insert(id, revision);
-            return self.send(&self.compacted(id, compacted)).await;
+            self.watches.insert(&admitted, None);
+            return self.reply(Reply::compacted(id, compacted)).await;
         }
-        self.watchers.insert(id, watcher);
+        self.positions.insert(id, watcher.next);
+        self.watches.insert(&admitted, Some(watcher));
         Ok(())
     }
 
-    /// The range and the id of a watch that is asked for.
-    fn examine(&mut self, request: &WatchCreateRequest) -> Result<(KeyRange, i64), String> {
-        if request.start_revision < 0 {
-            return Err(EtcdError::Compacted.text().to_owned());
-        }
-        let range = range_of(request).ok_or("mvcc: watcher range is empty")?;
-        if request.watch_id == 0 {
-            while self.has(self.next_id) {
-                self.next_id += 1;
-            }
-            self.next_id += 1;
-            return Ok((range, self.next_id - 1));
-        }
-        if self.has(request.watch_id) {
-            return Err("mvcc: duplicate watch ID provided on the WatchStream".to_owned());
-        }
-        Ok((range, request.watch_id))
-    }
-
-    fn has(&self, id: i64) -> bool {
-        self.watchers.contains_key(&id) || self.lost.contains_key(&id)
-    }
-
-    async fn refuse(&self, reason: &str) -> Result<(), Gone> {
-        let refusal = WatchResponse {
-            created: true,
-            canceled: true,
-            cancel_reason: reason.to_owned(),
-            ..self.answer(NO_WATCH, self.shared.feed.head())
-        };
-        self.send(&refusal).await
-    }
-
     async fn cancel(&mut self, id: i64) -> Result<(), Gone> {
-        let told = self.watchers.remove(&id).map(|watcher| watcher.next - 1);
-        let Some(told) = told.or_else(|| self.lost.remove(&id)) else {
+        let Some(watcher) = self.watches.remove(id) else {
             return Ok(());
         };
-        let revision = self.shared.feed.head().min(told);
-        let canceled = WatchResponse {
-            canceled: true,
-            ..self.answer(id, revision)
+        let head = self.shared.feed.head();
+        let revision = match watcher {
+            Some(watcher) => {
+                self.positions.remove(id, watcher.next);
+                head.min(watcher.next - 1)
+            }
+            None => head,
         };
-        self.send(&canceled).await
-    }
-
-    fn compacted(&self, id: i64, compact_revision: i64) -> WatchResponse {
-        WatchResponse {
-            canceled: true,
-            compact_revision,
-            ..self.answer(id, 0)
-        }
+        self.reply(Reply::canceled(id, revision)).await
     }
 
     // === progress ===
 
+    /// Called while no watch is behind.
     async fn answer_progress(&mut self) -> Result<(), Gone> {
-        if !self.progress_asked {
+        let head = self.shared.feed.head();
+        if self.watches.asked().is_none() || self.is_behind() {
             return Ok(());
         }
-        let head = self.shared.feed.head();
-        // A watch that begins in the future must not hear of anything before.
-        let has_everything = |watcher: &Watcher| watcher.next == head + 1;
-        if self.lost.is_empty() && self.watchers.values().all(has_everything) {
-            self.progress_asked = false;
-            self.send(&self.answer(NO_WATCH, head)).await?;
+        if self.watches.may_tell_all(head) {
+            self.watches.answered();
+            self.reply(Reply::progress_of_all(head)).await?;
         }
         Ok(())
     }
 
     async fn tick(&mut self) -> Result<(), Gone> {
         let head = self.shared.feed.head();
-        let mut due = Vec::new();
-        for watcher in self.watchers.values_mut() {
-            let quiet = std::mem::replace(&mut watcher.quiet, true);
-            if watcher.progress_notify && quiet && watcher.next == head + 1 {
-                due.push(watcher.id);
+        for (id, start) in self.watches.due() {
+            let next = self.watches.get(id).map(|watcher| watcher.next);
+            if next == Some(head + 1) && start <= head {
+                self.reply(Reply::progress(id, head)).await?;
             }
-        }
-        for id in due {
-            self.send(&self.answer(id, head)).await?;
         }
         Ok(())
     }
@@ -272,58 +209,45 @@ impl<S: Session> Stream<S> {
     // === events ===
 
     fn is_behind(&self) -> bool {
-        let head = self.shared.feed.head();
-        self.watchers.values().any(|watcher| watcher.next <= head)
+        self.positions.is_behind(self.shared.feed.head())
     }
 
     /// Brings the watches that are furthest behind on by one step.
     async fn step(&mut self) -> Result<(), Gone> {
-        let Some(from) = self.watchers.values().map(|watcher| watcher.next).min() else {
+        let Some(group) = self.positions.hindmost() else {
             return Ok(());
         };
-        // Up to where the next ones are, so that they go on together.
-        let others = self
-            .watchers
-            .values()
-            .map(|watcher| watcher.next)
-            .filter(|next| *next > from);
-        let to = others.min().unwrap_or(i64::MAX).saturating_sub(1);
-        let group = || {
-            self.watchers
-                .values()
-                .filter(|watcher| watcher.next == from)
-        };
-        let with_prev = group().any(|watcher| watcher.prev_kv);
+        let watchers = || group.ids.iter().filter_map(|id| self.watches.get(*id));
+        let with_prev = watchers().any(|watcher| watcher.options.prev_kv);
+        let (from, to) = (group.next, group.to);
         match self.shared.feed.take(from, to, with_prev, STEP_BYTES) {
             Found::Here(revisions) => {
                 let reached = revisions.last().map_or(from - 1, |last| last.revision);
                 let revisions: Vec<&Revision> = revisions.iter().map(AsRef::as_ref).collect();
-                self.deliver(from, reached, &revisions).await
+                self.deliver(&group, reached, &revisions).await
             }
             Found::Gone => {
-                let ranges = group().map(|watcher| watcher.range.clone()).collect();
                 let ask = Ask {
                     from,
                     to,
-                    ranges,
+                    ranges: watchers().map(|watcher| watcher.range.clone()).collect(),
                     with_prev,
                     bytes: STEP_BYTES,
                 };
-                self.catch_up(ask).await
+                self.catch_up(&group, ask).await
             }
         }
     }
 
-    async fn catch_up(&mut self, ask: Ask) -> Result<(), Gone> {
+    async fn catch_up(&mut self, group: &Hindmost, ask: Ask) -> Result<(), Gone> {
         self.shared.metrics.catch_ups.inc();
-        let from = ask.from;
         let read = move |session: &mut S| catch_up(session, &ask);
         match self.readers.run(Lane::Watch, read).await {
             Ok(CaughtUp::To(reached, revisions)) => {
                 let revisions: Vec<&Revision> = revisions.iter().collect();
-                self.deliver(from, reached, &revisions).await
+                self.deliver(group, reached, &revisions).await
             }
-            Ok(CaughtUp::Compacted(compacted)) => self.end_compacted(from, compacted).await,
+            Ok(CaughtUp::Compacted(compacted)) => self.end_compacted(group, compacted).await,
             Err(CallError::NotSent(_)) => Err(Gone),
             Err(error) => {
                 tracing::warn!(store = %self.shared.origin, %error, "a watch could not read the history; trying again");
@@ -333,51 +257,45 @@ impl<S: Session> Stream<S> {
         }
     }
 
-    async fn end_compacted(&mut self, from: i64, compacted: i64) -> Result<(), Gone> {
-        let ended = self
-            .watchers
-            .extract_if(.., |_, watcher| watcher.next == from);
-        let ended: Vec<i64> = ended.map(|(id, _)| id).collect();
-        for id in ended {
-            self.lost.insert(id, from - 1);
-            self.send(&self.compacted(id, compacted)).await?;
+    async fn end_compacted(&mut self, group: &Hindmost, compacted: i64) -> Result<(), Gone> {
+        for id in &group.ids {
+            self.positions.remove(*id, group.next);
+            drop(self.watches.lose(*id));
+            self.reply(Reply::compacted(*id, compacted)).await?;
         }
         Ok(())
     }
 
-    /// Sends the watches at `from` what they want of the revisions up to `reached`.
+    /// Sends watches that stand together what they want of the revisions up to `reached`.
     async fn deliver(
         &mut self,
-        from: i64,
+        group: &Hindmost,
         reached: i64,
         revisions: &[&Revision],
     ) -> Result<(), Gone> {
-        let group = self
-            .watchers
-            .values()
-            .filter(|watcher| watcher.next == from);
-        let ids: Vec<i64> = group.map(|watcher| watcher.id).collect();
         let compacted = self.shared.feed.compacted();
-        for id in ids {
-            let events = |watcher: &Watcher| -> Vec<Event> {
-                let events = revisions.iter().flat_map(|revision| &revision.events);
-                watcher.select(events, compacted)
-            };
-            let events = self.watchers.get(&id).map(events).unwrap_or_default();
-            let answer = WatchResponse {
-                events,
-                ..self.answer(id, reached)
-            };
-            let Some(watcher) = self.watchers.get_mut(&id) else {
+        let limit = self.shared.options.max_request_bytes;
+        for id in &group.ids {
+            let Some(watcher) = self.watches.get_mut(*id) else {
                 continue;
             };
+            self.positions.remove(*id, watcher.next);
             watcher.next = reached + 1;
-            if answer.events.is_empty() {
+            self.positions.insert(*id, watcher.next);
+            let events = revisions.iter().flat_map(|revision| &revision.events);
+            let events: Vec<Event> = watcher.select(events, compacted);
+            if events.is_empty() {
                 continue;
             }
-            watcher.quiet = false;
-            let limit = self.shared.options.max_request_bytes;
-            for part in watcher.fragments(answer, limit) {
+            let answer = WatchResponse {
+                header: Some(self.shared.header(reached)),
+                watch_id: *id,
+                events,
+                ..WatchResponse::default()
+            };
+            let parts = watcher.fragments(answer, limit);
+            self.watches.sent(*id);
+            for part in parts {
                 self.send(&part).await?;
             }
         }

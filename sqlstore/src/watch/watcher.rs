@@ -2,33 +2,26 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use keyloom_etcd_api::{
     KeyRange,
-    etcdserverpb::{WatchCreateRequest, WatchResponse, watch_create_request::FilterType},
+    etcdserverpb::WatchResponse,
     mvccpb::{Event, event::EventType},
 };
-use prost::Message as _;
+use keyloom_etcd_semantics::watch::{Admitted, FRAGMENT_OVERHEAD, Options, fragments};
+use prost::{Message as _, encoding::message::encoded_len};
 
 use crate::shared::Shared;
 
-/// What etcd allows a message beyond `--max-request-bytes`.
-const OVERHEAD: usize = 512 * 1024;
+/// The field of `WatchResponse` in which its events are.
+const EVENTS: u32 = 11;
 
 /// One watch.
 #[derive(Debug)]
 pub(super) struct Watcher {
-    pub(super) id: i64,
     pub(super) range: KeyRange,
     /// The first revision that was not yet looked at for it.
     pub(super) next: i64,
-    pub(super) prev_kv: bool,
-    pub(super) progress_notify: bool,
-    /// Whether it was sent nothing since the last tick of the progress clock.
-    pub(super) quiet: bool,
-    fragment: bool,
-    no_put: bool,
-    no_delete: bool,
+    pub(super) options: Options,
     /// Counts it as long as it lives.
     _counted: Counted,
 }
@@ -58,62 +51,35 @@ impl Drop for Counted {
     }
 }
 
-/// The range that a watch is asked for; `None` where there can be no key in it.
-pub(super) fn range_of(request: &WatchCreateRequest) -> Option<KeyRange> {
-    // etcd's `\x00`: from the first key on.
-    let key = if request.key.is_empty() {
-        Bytes::from_static(b"\0")
-    } else {
-        request.key.clone()
-    };
-    let range = KeyRange::from_request(&key, &request.range_end);
-    (!range.is_empty()).then_some(range)
-}
-
 impl Watcher {
-    pub(super) fn new(
-        id: i64,
-        range: KeyRange,
-        request: &WatchCreateRequest,
-        shared: Arc<Shared>,
-    ) -> Self {
-        let filters = |filter: FilterType| request.filters.contains(&(filter as i32));
+    /// A watch that begins with what comes next has no place yet: it follows the newest revision.
+    pub(super) fn new(admitted: &Admitted, shared: Arc<Shared>) -> Self {
         Self {
-            id,
-            range,
-            next: request.start_revision,
-            prev_kv: request.prev_kv,
-            progress_notify: request.progress_notify,
-            quiet: true,
-            fragment: request.fragment,
-            no_put: filters(FilterType::Noput),
-            no_delete: filters(FilterType::Nodelete),
-            _counted: Counted::new(shared, request.prev_kv),
+            range: admitted.range.clone(),
+            next: admitted.start,
+            options: admitted.options,
+            _counted: Counted::new(shared, admitted.options.prev_kv),
         }
     }
 
     fn wants(&self, event: &Event) -> bool {
-        let filtered = match event.r#type() {
-            EventType::Put => self.no_put,
-            EventType::Delete => self.no_delete,
-        };
+        let is_delete = event.r#type() == EventType::Delete;
         let key = event.kv.as_ref().map_or(&[][..], |kv| &kv.key[..]);
-        !filtered && self.range.contains(key)
+        self.options.wants(is_delete) && self.range.contains(key)
     }
 
-    /// Those of some events that it is to be sent, as it wants them. As in etcd, what an event
-    /// replaced is missing where the revision before the event's is compacted.
+    /// Those of some events that it is to be sent, as it wants them.
     pub(super) fn select<'e>(
         &self,
         events: impl Iterator<Item = &'e Event>,
         compacted: i64,
     ) -> Vec<Event> {
-        let is_kept = |event: &Event| {
+        let shows_previous = |event: &Event| {
             let kv = event.kv.as_ref();
-            kv.is_some_and(|kv| kv.mod_revision > compacted)
+            kv.is_some_and(|kv| self.options.shows_previous(kv.mod_revision, compacted))
         };
         let wanted = events.filter(|event| self.wants(event));
-        let shown = wanted.map(|event| match self.prev_kv && is_kept(event) {
+        let shown = wanted.map(|event| match shows_previous(event) {
             true => event.clone(),
             false => Event {
                 prev_kv: None,
@@ -123,31 +89,28 @@ impl Watcher {
         shown.collect()
     }
 
-    /// Cuts an answer as etcd does where the watch wants that: `fragment` on all but the last.
-    pub(super) fn fragments(&self, answer: WatchResponse, limit: usize) -> Vec<WatchResponse> {
-        let limit = limit + OVERHEAD;
-        if !self.fragment || answer.events.len() < 2 || answer.encoded_len() < limit {
+    /// Cuts an answer as etcd does where the watch wants that, for requests of `most` bytes.
+    pub(super) fn fragments(&self, answer: WatchResponse, most: usize) -> Vec<WatchResponse> {
+        if !self.options.fragment {
             return vec![answer];
         }
-        let empty = WatchResponse {
+        let sizes = answer.events.iter().map(|event| encoded_len(EVENTS, event));
+        let sizes: Vec<_> = sizes.collect();
+        let head = WatchResponse {
             events: Vec::new(),
-            fragment: true,
             ..answer.clone()
         };
-        let around = empty.encoded_len();
-        let (mut parts, mut part, mut size) = (Vec::new(), empty.clone(), around);
-        for event in answer.events {
-            // A tag and at most five bytes of length.
-            let takes = event.encoded_len() + 6;
-            if !part.events.is_empty() && size + takes >= limit {
-                parts.push(std::mem::replace(&mut part, empty.clone()));
-                size = around;
-            }
-            size += takes;
-            part.events.push(event);
-        }
-        part.fragment = false;
-        parts.push(part);
-        parts
+        let cut = fragments(head.encoded_len(), &sizes, most + FRAGMENT_OVERHEAD);
+        let last = cut.len() - 1;
+        let mut events = answer.events.into_iter();
+        let parts = cut
+            .into_iter()
+            .enumerate()
+            .map(|(number, part)| WatchResponse {
+                events: events.by_ref().take(part.len()).collect(),
+                fragment: number < last,
+                ..head.clone()
+            });
+        parts.collect()
     }
 }

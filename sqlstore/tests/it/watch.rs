@@ -441,20 +441,18 @@ async fn a_watch_from_the_future_hears_nothing_before_it() {
         "neither events nor progress below its start"
     );
     put(&store, "a", "3").await.unwrap();
-    // It is at its start now: everything below is behind it.
-    let progress = stream.next().await;
-    assert_eq!(
-        (progress.watch_id, progress.header.unwrap().revision),
-        (-1, 3)
+    stream.progress();
+    assert!(
+        stream.is_quiet().await,
+        "as in etcd (`progressIfSync`), not just below its start either"
     );
     put(&store, "a", "4").await.unwrap();
-    loop {
-        let answer = stream.next().await;
-        if let Some(event) = answer.events.first() {
-            assert_eq!(event.kv.as_ref().unwrap().mod_revision, 4);
-            break;
-        }
-    }
+    let answer = stream.next().await;
+    let revisions = answer.events.iter().map(|event| {
+        let kv = event.kv.as_ref().unwrap();
+        kv.mod_revision
+    });
+    assert_eq!(revisions.collect::<Vec<_>>(), [4]);
     // And then, as nothing happens, that nothing happens.
     let idle = stream.next().await;
     assert_eq!((idle.watch_id, idle.header.unwrap().revision), (0, 4));

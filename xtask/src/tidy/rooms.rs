@@ -15,11 +15,24 @@ type Room = (&'static str, &'static [&'static str]);
 
 const ROOMS: [Room; 20] = [
     ("etcd-api", &[]),
+    ("etcd-semantics", &["etcd-api"]),
     ("planted", &[]),
     ("topology", &["etcd-api"]),
-    ("router", &["etcd-api", "planted", "topology"]),
+    (
+        "router",
+        &["etcd-api", "etcd-semantics", "planted", "topology"],
+    ),
     ("ledger", &["etcd-api", "planted"]),
-    ("hub", &["etcd-api", "planted", "topology", "ledger"]),
+    (
+        "hub",
+        &[
+            "etcd-api",
+            "etcd-semantics",
+            "planted",
+            "topology",
+            "ledger",
+        ],
+    ),
     ("store", &["etcd-api"]),
     ("environment", &[]),
     (
@@ -27,7 +40,10 @@ const ROOMS: [Room; 20] = [
         &["etcd-api", "planted", "store", "environment"],
     ),
     ("kine-store", &["etcd-api", "store", "environment"]),
-    ("sqlstore", &["etcd-api", "store", "environment"]),
+    (
+        "sqlstore",
+        &["etcd-api", "etcd-semantics", "store", "environment"],
+    ),
     (
         "proxy",
         &[

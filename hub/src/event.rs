@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use keyloom_etcd_api::wire::{EncodedEvent, Header, RawEvent, RevisionField, Rewrite, WireError};
 use keyloom_ledger::{StoreRev, StoreSlot, UnifiedRev};
 
-use crate::Places;
+use crate::{Group, OrderView};
 
 /// What an allocation costs beside its bytes, roughly: the allocator's own, and what it rounds up.
 const ALLOCATION: usize = 16;
@@ -28,6 +28,8 @@ pub(crate) struct PlacedGroup {
     pub(crate) revision: StoreRev,
     pub(crate) unified: UnifiedRev,
     pub(crate) events: Box<[Event]>,
+    /// Whether the events carry what they replaced.
+    pub(crate) with_previous: bool,
     /// What it takes in memory, roughly.
     pub(crate) bytes: usize,
 }
@@ -51,12 +53,12 @@ pub(crate) enum EncodeError {
 }
 
 impl PlacedGroup {
-    pub(crate) fn new(
-        slot: StoreSlot,
-        revision: StoreRev,
-        unified: UnifiedRev,
-        events: Vec<RawEvent>,
-    ) -> Self {
+    pub(crate) fn new(slot: StoreSlot, unified: UnifiedRev, group: Group) -> Self {
+        let Group {
+            revision,
+            events,
+            with_previous,
+        } = group;
         let sizes = events.iter().map(|event| 2 * event.len() + EVENT);
         let bytes = GROUP + sizes.sum::<usize>();
         let event = |raw| Event {
@@ -68,6 +70,7 @@ impl PlacedGroup {
             revision,
             unified,
             events: events.into_iter().map(event).collect(),
+            with_previous,
             bytes,
         }
     }
@@ -75,11 +78,11 @@ impl PlacedGroup {
 
 impl PlacedGroup {
     /// Gives its last event a revision of its own: a bug to plant.
-    pub(crate) fn tear(&self, places: &dyn Places) {
+    pub(crate) fn tear(&self, order: &dyn OrderView) {
         let [_, .., last] = &self.events[..] else {
             return;
         };
-        if let Ok(torn) = last.rewritten(self.slot, places, 1) {
+        if let Ok(torn) = last.rewritten(self.slot, order, 1) {
             last.encoded.get_or_init(|| torn);
         }
     }
@@ -90,12 +93,12 @@ impl Event {
     pub(crate) fn encoded(
         &self,
         slot: StoreSlot,
-        places: &dyn Places,
+        order: &dyn OrderView,
     ) -> Result<&EncodedEvent, EncodeError> {
         if let Some(encoded) = self.encoded.get() {
             return Ok(encoded);
         }
-        let encoded = self.rewritten(slot, places, 0)?;
+        let encoded = self.rewritten(slot, order, 0)?;
         Ok(self.encoded.get_or_init(|| encoded))
     }
 
@@ -103,12 +106,12 @@ impl Event {
     fn rewritten(
         &self,
         slot: StoreSlot,
-        places: &dyn Places,
+        order: &dyn OrderView,
         later: i64,
     ) -> Result<EncodedEvent, EncodeError> {
         let mut outward = Outward {
             slot,
-            places,
+            order,
             later,
             unknown: None,
         };
@@ -122,7 +125,7 @@ impl Event {
 
 struct Outward<'a> {
     slot: StoreSlot,
-    places: &'a dyn Places,
+    order: &'a dyn OrderView,
     later: i64,
     unknown: Option<i64>,
 }
@@ -133,7 +136,7 @@ impl Rewrite for Outward<'_> {
     }
 
     fn revision(&mut self, _: RevisionField, revision: i64) -> i64 {
-        match self.places.unified(self.slot, StoreRev::new(revision)) {
+        match self.order.unified(self.slot, StoreRev::new(revision)) {
             Some(unified) => unified.get() + self.later,
             None => {
                 self.unknown = Some(revision);

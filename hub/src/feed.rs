@@ -25,6 +25,8 @@ pub struct Group {
     pub revision: StoreRev,
     /// In the order of the store.
     pub events: Vec<RawEvent>,
+    /// Whether the store was asked for what the events replaced.
+    pub with_previous: bool,
 }
 
 /// What one upstream answer means.
@@ -65,6 +67,8 @@ pub struct Feed {
     delivered: StoreRev,
     /// `None` is every key.
     range: Option<KeyRange>,
+    /// Whether the store is asked for what its events replace.
+    with_previous: bool,
     /// A revision of which more is to come.
     open: Option<Group>,
 }
@@ -76,8 +80,24 @@ impl Feed {
         Self {
             delivered,
             range: Some(range),
+            with_previous: true,
             open: None,
         }
+    }
+
+    /// The same feed, which asks the store for what its events replace only where that is wanted.
+    #[must_use]
+    pub fn with_previous(self, with_previous: bool) -> Self {
+        Self {
+            with_previous,
+            ..self
+        }
+    }
+
+    /// Whether the store is asked for what its events replace.
+    #[must_use]
+    pub fn asks_previous(&self) -> bool {
+        self.with_previous
     }
 
     /// Whether it is of a range.
@@ -101,6 +121,7 @@ impl Feed {
         Self {
             delivered,
             range: None,
+            with_previous: true,
             open: None,
         }
     }
@@ -116,7 +137,7 @@ impl Feed {
             key,
             range_end,
             start_revision: self.delivered.get().saturating_add(1),
-            prev_kv: true,
+            prev_kv: self.with_previous,
             // Else etcd puts up to 1,000 revisions of history into one answer, whatever their size.
             fragment: true,
             ..WatchCreateRequest::default()
@@ -177,7 +198,11 @@ impl Feed {
             });
         }
         let events = vec![event];
-        self.open = Some(Group { revision, events });
+        self.open = Some(Group {
+            revision,
+            events,
+            with_previous: self.with_previous,
+        });
         Ok(())
     }
 

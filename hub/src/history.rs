@@ -14,8 +14,8 @@ use std::{
 use keyloom_ledger::StoreRev;
 
 use crate::{
+    bounds::Bounds,
     event::{Entry, PlacedGroup},
-    hub::Bounds,
 };
 
 #[derive(Debug)]
@@ -24,6 +24,8 @@ pub(crate) struct History {
     pub(crate) delivered: StoreRev,
     /// Everything above is here.
     pub(crate) kept: StoreRev,
+    /// Whether the store's watch asks for what its events replace.
+    pub(crate) asks_previous: bool,
     groups: VecDeque<Arc<PlacedGroup>>,
     bytes: usize,
     /// How many entries of the topics name a group.
@@ -35,6 +37,7 @@ impl History {
         Self {
             delivered,
             kept: delivered,
+            asks_previous: true,
             groups: VecDeque::new(),
             bytes: 0,
             entries: Arc::default(),

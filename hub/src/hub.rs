@@ -4,6 +4,7 @@ mod take;
 mod chasing;
 mod pull;
 mod lookout;
+mod previous;
 mod reroute;
 
 use std::{
@@ -15,12 +16,12 @@ use keyloom_etcd_api::KeyRange;
 use keyloom_ledger::{StoreRev, StoreSlot, UnifiedRev};
 
 use crate::{
-    ChaseId, Routes, StreamId, TopicId, WatcherId,
-    chase::Chase,
+    Bounds, ChaseId, Routes, StreamId, TopicId, WatcherId,
     eras::Eras,
     history::History,
     index::Index,
     topic::{Queue, Topic},
+    watcher::Watcher,
 };
 
 pub(crate) use pull::Pulled;
@@ -31,34 +32,6 @@ pub use {
     take::TakeError,
 };
 
-/// What the hub may keep.
-#[derive(Clone, Debug)]
-pub struct Bounds {
-    /// Of each store's history.
-    pub history_bytes: usize,
-    pub history_groups: usize,
-    /// Of what one chase has read ahead of its watcher.
-    pub chase_bytes: usize,
-    /// In one response; a single revision may be larger.
-    pub batch_bytes: usize,
-    pub batch_revisions: usize,
-    /// Of what waits in one client stream.
-    pub stream_bytes: usize,
-}
-
-impl Default for Bounds {
-    fn default() -> Self {
-        Self {
-            history_bytes: 64 << 20,
-            history_groups: 200_000,
-            chase_bytes: 2 << 20,
-            batch_bytes: 1 << 20,
-            batch_revisions: 100,
-            stream_bytes: 2 << 20,
-        }
-    }
-}
-
 /// An upstream watch to be opened above `after`, for [`Hub::chase_take`]: over the range, where the
 /// store can be trusted to tell its progress, else over the whole store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,6 +40,8 @@ pub struct Need {
     pub slot: StoreSlot,
     pub after: StoreRev,
     pub range: KeyRange,
+    /// Whether the watcher wants what events replaced.
+    pub with_previous: bool,
 }
 
 /// What the owner of the hub must do after a call.
@@ -77,11 +52,14 @@ pub struct Signals {
     pub needs: Vec<Need>,
     /// These chases may go on, or are over: ask [`Hub::chase_flow`].
     pub resumed: Vec<ChaseId>,
+    /// Somebody wants of these stores what their events replace, and their watches do not ask for
+    /// it: they are to be opened anew ([`Hub::open_feed`]). Until then whoever wants it chases.
+    pub reopen: BTreeSet<StoreSlot>,
 }
 
-/// See [`Hub::census`].
+/// See [`Hub::gauges`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Census {
+pub struct HubGauges {
     pub streams: usize,
     pub watchers: usize,
     /// Distinct ranges that are watched.
@@ -120,31 +98,15 @@ pub struct Hub {
     restless: BTreeSet<StreamId>,
     signals: Signals,
     last_id: u64,
+    /// How often a watcher was looked at.
+    #[cfg(test)]
+    pub(crate) looks: std::cell::Cell<usize>,
 }
 
 /// What a stream has to look at.
 #[derive(Debug, Default)]
 struct Ready {
     watchers: VecDeque<WatcherId>,
-}
-
-#[derive(Debug)]
-pub(crate) struct Watcher {
-    stream: StreamId,
-    topic: TopicId,
-    /// Everything up to here was taken.
-    pub(crate) cursor: UnifiedRev,
-    chases: Vec<Chase>,
-    /// Whether it stands in its stream's list.
-    is_ready: bool,
-    /// The history that it needs is gone below this `u`.
-    compacted: Option<UnifiedRev>,
-}
-
-impl Watcher {
-    pub(crate) fn chase(&self, slot: StoreSlot) -> Option<&Chase> {
-        self.chases.iter().find(|chase| chase.slot == slot)
-    }
 }
 
 impl Hub {
@@ -177,6 +139,8 @@ impl Hub {
             restless: BTreeSet::new(),
             signals: Signals::default(),
             last_id: 0,
+            #[cfg(test)]
+            looks: std::cell::Cell::default(),
         }
     }
 
@@ -188,12 +152,12 @@ impl Hub {
 
     /// How much there is of everything that comes and goes.
     #[must_use]
-    pub fn census(&self) -> Census {
+    pub fn gauges(&self) -> HubGauges {
         let sizes = self.histories.values().map(History::size);
         let (kept_revisions, kept_bytes) = sizes.fold((0, 0), |(revisions, bytes), size| {
             (revisions + size.0, bytes + size.1)
         });
-        Census {
+        HubGauges {
             streams: self.streams.len(),
             watchers: self.watchers.len(),
             ranges: self.topics.len(),
@@ -256,6 +220,7 @@ impl Hub {
         stream: StreamId,
         range: &KeyRange,
         cursor: UnifiedRev,
+        previous: bool,
     ) -> WatcherId {
         let topic = match self.by_range.get(range) {
             Some(topic) => *topic,
@@ -264,11 +229,14 @@ impl Hub {
         let id = WatcherId(self.next_id());
         if let Some(topic) = self.topics.get_mut(&topic) {
             topic.watchers.insert(id);
+            topic.want_previous += usize::from(previous);
         }
+        self.ask_previous(topic);
         let watcher = Watcher {
             stream,
             topic,
             cursor,
+            previous,
             chases: Vec::new(),
             is_ready: false,
             compacted: None,
@@ -302,6 +270,7 @@ impl Hub {
             return;
         };
         topic.watchers.remove(&id);
+        topic.want_previous -= usize::from(watcher.previous);
         if topic.watchers.is_empty() {
             let range = topic.range.clone();
             self.topics.remove(&watcher.topic);

@@ -2,7 +2,7 @@
 //!
 //! Pure: no clock, no socket, no task, no lock. Whoever owns a [`Hub`] serialises the calls to it,
 //! opens the upstream watches that it asks for, and hands their answers over *after* the ledger
-//! covers them; [`Places`] is the ledger as the hub sees it.
+//! covers them; [`OrderView`] is the ledger as the hub sees it.
 //!
 //! ```text
 //!   store's watch ─ Feed ─ groups ─► Hub ─ History (per store, bounded)
@@ -28,7 +28,9 @@
 //!    watch that is open while its range moves takes the old store's events up to the change and
 //!    the new store's above it.
 
-mod places;
+mod bounds;
+mod order_view;
+mod routes;
 mod eras;
 mod feed;
 mod event;
@@ -36,13 +38,16 @@ mod history;
 mod index;
 mod topic;
 mod chase;
+mod watcher;
 mod merge;
 mod hub;
 mod stream;
 
+pub use bounds::Bounds;
 pub use feed::{Feed, FeedError, Group, Step, Taken};
-pub use hub::{Bounds, Census, Flow, Hub, Late, Need, Reroute, Seen, Signals, TakeError};
-pub use places::{Places, RangeFloors, Routes};
+pub use hub::{Flow, Hub, HubGauges, Late, Need, Reroute, Seen, Signals, TakeError};
+pub use order_view::OrderView;
+pub use routes::{RangeFloors, Routes};
 pub use stream::{ClientStream, HeaderOf, StreamError};
 
 /// One client stream.

@@ -8,7 +8,7 @@ use std::{
 use keyloom_ledger::{StoreRev, UnifiedRev};
 use keyloom_planted::{Bug, planted};
 
-use crate::{event::Entry, hub::Watcher, topic::Topic};
+use crate::{event::Entry, topic::Topic, watcher::Watcher};
 
 /// How much goes into one response.
 #[derive(Clone, Copy, Debug)]

@@ -1,10 +1,6 @@
-//! One client's Watch stream: requests in, encoded responses out, as etcd has them
-//! (`etcdserver/api/v3rpc/watch.go` and `storage/mvcc/watcher.go` of etcd 3.6).
-//!
-//! ```text
-//!   create ─► created ─► events, progress ─┬─ cancelled by the client ─► canceled
-//!         └─► created+canceled, id -1      └─ history gone ─► canceled, compact_revision
-//! ```
+//! One client's Watch stream on the hub: requests in, encoded responses out. What etcd says to
+//! which request is [`keyloom_etcd_semantics::watch`]'s; here is where the events come from, and
+//! which revisions may be told.
 //!
 //! # Invariants
 //! 1. `created` of an id comes before everything else of it; creates are answered in order.
@@ -16,28 +12,26 @@
 mod create;
 mod message;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 
 use bytes::Bytes;
 use keyloom_etcd_api::{
     etcdserverpb::{WatchRequest, watch_request::RequestUnion},
     wire::Header,
 };
+use keyloom_etcd_semantics::watch::{Reply, Watches};
 use keyloom_ledger::UnifiedRev;
 use keyloom_planted::{Bug, planted};
 use prost::Message as _;
 
 use crate::{
-    Hub, Places, StreamId, WatcherId,
+    Hub, OrderView, StreamId, WatcherId,
     hub::Pulled,
-    stream::message::{Control, Events, Message},
+    stream::message::{Events, Message},
 };
 
 /// Makes the header of a response at a unified revision.
 pub type HeaderOf<'a> = &'a dyn Fn(i64) -> Header;
-
-/// The id of what speaks for no watcher, or for all.
-const NO_ID: i64 = -1;
 
 /// Why the stream ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -53,14 +47,15 @@ pub enum StreamError {
 #[error(transparent)]
 pub struct EventError(#[from] crate::event::EncodeError);
 
+/// How many watchers of a stream are looked at for one request of progress, on average.
+const LOOKS: usize = 1024;
+
 /// See the module's page.
 #[derive(Debug)]
 pub struct ClientStream {
     id: StreamId,
-    watches: BTreeMap<i64, Watch>,
+    watches: Watches<WatcherId>,
     ids: HashMap<WatcherId, i64>,
-    /// Where to look for the next id that nobody chose.
-    next_id: i64,
     waiting: VecDeque<Message>,
     waiting_bytes: usize,
     /// Encoded and next to go.
@@ -68,29 +63,10 @@ pub struct ClientStream {
     /// The largest revision that a watcher was told. A client resumes every watch of the stream
     /// behind a progress that speaks for all, so that must not be below.
     told: UnifiedRev,
-    /// Progress was asked for when the head was here.
-    asked: Option<UnifiedRev>,
-}
-
-#[derive(Debug)]
-struct Watch {
-    /// `None` once its history was gone: the id stays taken until the client cancels it, as in
-    /// etcd.
-    watcher: Option<WatcherId>,
-    /// Nothing below is ever told; 0 is none.
-    start: i64,
-    options: Options,
-    /// Whether the next tick tells its progress.
-    tick: bool,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Options {
-    previous: bool,
-    no_put: bool,
-    no_delete: bool,
-    fragment: bool,
-    progress: bool,
+    /// Looks at watchers that were more than is due at once, and are to be made up for before the
+    /// next ones: else a client with very many watches could have all of them looked at with each
+    /// of its messages.
+    looks_ahead: usize,
 }
 
 impl ClientStream {
@@ -99,14 +75,13 @@ impl ClientStream {
     pub fn open(hub: &mut Hub) -> Self {
         Self {
             id: hub.open_stream(),
-            watches: BTreeMap::new(),
+            watches: Watches::default(),
             ids: HashMap::new(),
-            next_id: 0,
             waiting: VecDeque::new(),
             waiting_bytes: 0,
             encoded: VecDeque::new(),
             told: UnifiedRev::default(),
-            asked: None,
+            looks_ahead: 0,
         }
     }
 
@@ -125,16 +100,27 @@ impl ClientStream {
     /// Whether a progress request waits for an answer.
     #[must_use]
     pub fn is_asked(&self) -> bool {
-        self.asked.is_some()
+        self.watches.asked().is_some()
     }
 
     /// Takes everything of the stream out of the hub.
     pub fn close(&mut self, hub: &mut Hub) {
-        for watcher in self.ids.drain().map(|(watcher, _)| watcher) {
+        while !self.close_some(hub) {}
+    }
+
+    /// Takes a bounded part of the stream out of the hub. Says whether nothing is left.
+    pub fn close_some(&mut self, hub: &mut Hub) -> bool {
+        self.watches.clear();
+        let some: Vec<_> = self.ids.keys().copied().take(LOOKS).collect();
+        for watcher in some {
+            self.ids.remove(&watcher);
             hub.unwatch(watcher);
         }
-        self.watches.clear();
-        hub.close_stream(self.id);
+        let is_closed = self.ids.is_empty();
+        if is_closed {
+            hub.close_stream(self.id);
+        }
+        is_closed
     }
 
     /// Takes one request.
@@ -145,55 +131,46 @@ impl ClientStream {
         &mut self,
         request: &Bytes,
         hub: &mut Hub,
-        places: &dyn Places,
+        order: &dyn OrderView,
     ) -> Result<(), StreamError> {
         let request = WatchRequest::decode(&request[..]).map_err(|_| StreamError::Request)?;
         match request.request_union {
-            Some(RequestUnion::CreateRequest(create)) => self.create(create, hub, places),
-            Some(RequestUnion::CancelRequest(cancel)) => self.cancel(cancel.watch_id, hub, places),
-            Some(RequestUnion::ProgressRequest(_)) => self.ask(hub, places),
+            Some(RequestUnion::CreateRequest(create)) => self.create(&create, hub, order),
+            Some(RequestUnion::CancelRequest(cancel)) => self.cancel(cancel.watch_id, hub, order),
+            Some(RequestUnion::ProgressRequest(_)) => self.ask(hub, order),
             None => {}
         }
         Ok(())
     }
 
-    fn cancel(&mut self, id: i64, hub: &mut Hub, places: &dyn Places) {
-        let Some(watch) = self.watches.remove(&id) else {
+    fn cancel(&mut self, id: i64, hub: &mut Hub, order: &dyn OrderView) {
+        let Some(watcher) = self.watches.remove(id) else {
             return;
         };
-        let revision = self.least(hub, places);
-        if let Some(watcher) = watch.watcher {
+        let head = order.head();
+        let mut revision = head;
+        if let Some(watcher) = watcher {
+            revision = hub.cursor(watcher).map_or(head, |cursor| cursor.min(head));
             self.ids.remove(&watcher);
             hub.unwatch(watcher);
         }
-        self.control(Control {
-            revision,
-            watch_id: id,
-            canceled: true,
-            ..Control::default()
-        });
+        self.reply(Reply::canceled(id, revision.get()));
     }
 
-    /// As in etcd, only while something is watched; and a watch that begins in the future has
-    /// nothing to tell.
-    fn ask(&mut self, hub: &mut Hub, places: &dyn Places) {
-        let head = places.head();
-        let is_future = |watch: &Watch| watch.start > head.get();
-        if !self.ids.is_empty() && !self.watches.values().any(is_future) {
-            self.asked = self.asked.or(Some(head));
-        }
-        hub.set_restless(self.id, self.asked.is_some());
+    fn ask(&mut self, hub: &mut Hub, order: &dyn OrderView) {
+        self.watches.ask(order.head().get());
+        hub.set_restless(self.id, self.is_asked());
     }
 
     /// Takes from the hub what there is room for.
-    pub fn pump(&mut self, hub: &mut Hub, places: &dyn Places) {
+    pub fn pump(&mut self, hub: &mut Hub, order: &dyn OrderView) {
         while !self.is_full(hub)
             && let Some(watcher) = hub.next_ready(self.id)
         {
-            self.pull(watcher, hub, places);
+            self.pull(watcher, hub, order);
         }
         if !self.is_full(hub) {
-            self.answer_progress(hub, places);
+            self.answer_progress(hub, order);
         }
     }
 
@@ -203,19 +180,19 @@ impl ClientStream {
         self.waiting_bytes >= hub.bounds.stream_bytes
     }
 
-    fn pull(&mut self, watcher: WatcherId, hub: &mut Hub, places: &dyn Places) {
+    fn pull(&mut self, watcher: WatcherId, hub: &mut Hub, order: &dyn OrderView) {
         let Some(id) = self.ids.get(&watcher).copied() else {
             return;
         };
-        match hub.pull(watcher, places) {
+        match hub.pull(watcher, order) {
             Pulled::Nothing => {}
-            Pulled::Compacted(floor) => self.lose(id, floor, hub, places),
+            Pulled::Compacted(floor) => self.lose(id, floor, hub),
             Pulled::Entries(entries) => {
-                let Some(watch) = self.watches.get_mut(&id) else {
+                let Some(options) = self.watches.options(id) else {
                     return;
                 };
-                if let Some(events) = Events::of(id, entries, watch.options) {
-                    watch.tick = false;
+                if let Some(events) = Events::of(id, entries, options) {
+                    self.watches.sent(id);
                     self.told = self.told.max(events.last);
                     self.push(Message::Events(events));
                 }
@@ -224,91 +201,68 @@ impl ClientStream {
     }
 
     /// The history that the watch needs is gone below `floor`.
-    fn lose(&mut self, id: i64, floor: UnifiedRev, hub: &mut Hub, places: &dyn Places) {
-        let revision = self.least(hub, places);
-        let Some(watcher) = self.watches.get_mut(&id).and_then(|w| w.watcher.take()) else {
+    fn lose(&mut self, id: i64, floor: UnifiedRev, hub: &mut Hub) {
+        let Some(watcher) = self.watches.lose(id) else {
             return;
         };
         self.ids.remove(&watcher);
         hub.unwatch(watcher);
-        self.control(Control {
-            revision,
-            watch_id: id,
-            canceled: true,
-            compact_revision: floor.get(),
-            ..Control::default()
-        });
+        self.reply(Reply::compacted(id, floor.get()));
     }
 
     /// Answers a progress request once every watcher has everything that was there when it came.
-    fn answer_progress(&mut self, hub: &mut Hub, places: &dyn Places) {
-        let Some(asked) = self.asked else { return };
+    fn answer_progress(&mut self, hub: &mut Hub, order: &dyn OrderView) {
+        let Some(asked) = self.watches.asked() else {
+            return;
+        };
         if self.ids.is_empty() {
-            self.settle_progress(hub);
+            self.progress_answered(hub);
             return;
         }
+        if self.looks_ahead > 0 {
+            self.looks_ahead = self.looks_ahead.saturating_sub(LOOKS);
+            return;
+        }
+        self.looks_ahead = self.ids.len().saturating_sub(LOOKS);
         let mut least: Option<UnifiedRev> = None;
         for watcher in self.ids.keys() {
-            let ahead = planted(Bug::ProgressAhead).then(|| places.head());
-            let Some(synced) = ahead.or_else(|| hub.synced(*watcher, places)) else {
+            let ahead = planted(Bug::ProgressAhead).then(|| order.head());
+            let Some(synced) = ahead.or_else(|| hub.synced(*watcher, order)) else {
                 return;
             };
             least = Some(least.map_or(synced, |least| least.min(synced)));
         }
+        let asked = UnifiedRev::new(asked);
         let least = least.filter(|least| {
-            let is_future = |watch: &Watch| watch.start > least.get();
-            *least >= asked.max(self.told) && !self.watches.values().any(is_future)
+            *least >= asked.max(self.told) && self.watches.may_tell_all(least.get())
         });
         if let Some(revision) = least {
-            self.settle_progress(hub);
-            self.progress(NO_ID, revision);
+            self.progress_answered(hub);
+            self.told = self.told.max(revision);
+            self.reply(Reply::progress_of_all(revision.get()));
         }
     }
 
-    fn settle_progress(&mut self, hub: &mut Hub) {
-        self.asked = None;
+    fn progress_answered(&mut self, hub: &mut Hub) {
+        self.watches.answered();
         hub.set_restless(self.id, false);
     }
 
     /// Tells the progress of every watcher that asked for it and had no event since the last tick.
-    pub fn tick(&mut self, hub: &mut Hub, places: &dyn Places) {
-        self.pump(hub, places);
-        let mut due = Vec::new();
-        for (id, watch) in &mut self.watches {
-            if !watch.options.progress {
-                continue;
+    pub fn tick(&mut self, hub: &mut Hub, order: &dyn OrderView) {
+        self.pump(hub, order);
+        for (id, start) in self.watches.due() {
+            let watcher = self.watches.get(id).copied();
+            let synced = watcher.and_then(|watcher| hub.synced(watcher, order));
+            if let Some(synced) = synced.filter(|synced| synced.get() >= start) {
+                self.told = self.told.max(synced);
+                self.reply(Reply::progress(id, synced.get()));
             }
-            if let (true, Some(watcher)) = (watch.tick, watch.watcher)
-                && let Some(synced) = hub.synced(watcher, places)
-                && synced.get() >= watch.start
-            {
-                due.push((*id, synced));
-            }
-            watch.tick = true;
-        }
-        for (watch_id, revision) in due {
-            self.progress(watch_id, revision);
         }
     }
 
-    /// Up to where every watcher of the stream has everything for certain.
-    fn least(&self, hub: &Hub, places: &dyn Places) -> i64 {
-        let head = places.head();
-        let cursors = self.ids.keys().filter_map(|watcher| hub.cursor(*watcher));
-        cursors.min().map_or(head, |least| least.min(head)).get()
-    }
-
-    fn progress(&mut self, watch_id: i64, revision: UnifiedRev) {
-        self.told = self.told.max(revision);
-        self.control(Control {
-            revision: revision.get(),
-            watch_id,
-            ..Control::default()
-        });
-    }
-
-    fn control(&mut self, control: Control) {
-        self.push(Message::Control(control));
+    fn reply(&mut self, reply: Reply) {
+        self.push(Message::Reply(reply));
     }
 
     fn push(&mut self, message: Message) {
@@ -323,13 +277,13 @@ impl ClientStream {
     pub fn next(
         &mut self,
         header: HeaderOf<'_>,
-        places: &dyn Places,
+        order: &dyn OrderView,
     ) -> Result<Option<Bytes>, StreamError> {
         if self.encoded.is_empty()
             && let Some(message) = self.waiting.pop_front()
         {
             self.waiting_bytes = self.waiting_bytes.saturating_sub(message.bytes());
-            let encoded = message.encode(header, places).map_err(EventError)?;
+            let encoded = message.encode(header, order).map_err(EventError)?;
             self.encoded.extend(encoded);
         }
         Ok(self.encoded.pop_front())

@@ -29,6 +29,8 @@ pub(crate) struct Topic {
     /// One for each store of the spans.
     pub(crate) queues: Vec<Queue>,
     pub(crate) watchers: BTreeSet<WatcherId>,
+    /// How many of them want what events replaced.
+    pub(crate) want_previous: usize,
     /// The watchers were told of everything up to here.
     told: UnifiedRev,
 }
@@ -38,6 +40,9 @@ pub(crate) struct Queue {
     pub(crate) slot: StoreSlot,
     /// Everything above is here.
     pub(crate) from: StoreRev,
+    /// The last revision here that came without what its events replaced: whoever wants that must
+    /// have everything up to here from elsewhere.
+    pub(crate) plain: StoreRev,
     entries: VecDeque<Entry>,
     /// How many entries of the store all queues have: the history's to bound.
     all: Arc<AtomicUsize>,
@@ -49,6 +54,7 @@ impl Queue {
         Self {
             slot,
             from: history.delivered,
+            plain: StoreRev::default(),
             entries: VecDeque::new(),
             all: history.entries(),
         }
@@ -59,11 +65,19 @@ impl Queue {
     }
 
     fn push_back(&mut self, entry: Entry) {
+        self.note(&entry);
         self.entries.push_back(entry);
         self.all.fetch_add(1, Ordering::Relaxed);
     }
 
+    fn note(&mut self, entry: &Entry) {
+        if !entry.group.with_previous {
+            self.plain = self.plain.max(entry.revision());
+        }
+    }
+
     fn push_front(&mut self, entry: Entry) {
+        self.note(&entry);
         self.entries.push_front(entry);
         self.all.fetch_add(1, Ordering::Relaxed);
     }
@@ -96,6 +110,7 @@ impl Topic {
             queues: span.slots.iter().filter_map(|slot| queue(*slot)).collect(),
             spans: vec![span],
             watchers: BTreeSet::new(),
+            want_previous: 0,
             told: UnifiedRev::default(),
         }
     }

@@ -22,7 +22,7 @@ use keyloom_etcd_api::{
     mvccpb::{Event, KeyValue},
     wire::Header,
 };
-use keyloom_hub::{Bounds, Census, ClientStream, Feed, Hub, Places, Routes, Step};
+use keyloom_hub::{Bounds, ClientStream, Feed, Hub, HubGauges, OrderView, Routes, Step};
 use keyloom_ledger::{StoreRev, StoreSlot, UnifiedRev};
 use keyloom_topology::{ParseOptions, parse};
 use prost::Message as _;
@@ -33,7 +33,7 @@ const FIRST: i64 = 1_000_000;
 /// A ledger of one store whose revisions are everybody's.
 struct Same(i64);
 
-impl Places for Same {
+impl OrderView for Same {
     fn head(&self) -> UnifiedRev {
         UnifiedRev::new(self.0)
     }
@@ -132,8 +132,8 @@ fn keep(bounds: Bounds, revisions: i64, size: usize, ranges: usize) -> (Hub, usi
     let mut hub = hub(bounds);
     let mut stream = ClientStream::open(&mut hub);
     for range in 0..ranges {
-        let places = Same(FIRST);
-        let watched = stream.request(&watch(range), &mut hub, &places);
+        let order = Same(FIRST);
+        let watched = stream.request(&watch(range), &mut hub, &order);
         watched.expect("a watch");
     }
     let header = |revision| Header {
@@ -147,11 +147,11 @@ fn keep(bounds: Bounds, revisions: i64, size: usize, ranges: usize) -> (Hub, usi
         let Step::Groups(groups) = feed.take(&answer).expect("an answer").step else {
             panic!("no groups");
         };
-        let places = Same(revision);
-        let taken = hub.take(StoreSlot::DEFAULT, groups, &places);
+        let order = Same(revision);
+        let taken = hub.take(StoreSlot::DEFAULT, groups, &order);
         taken.expect("the next revision");
-        stream.pump(&mut hub, &places);
-        while let Some(response) = stream.next(&header, &places).expect("a response") {
+        stream.pump(&mut hub, &order);
+        while let Some(response) = stream.next(&header, &order).expect("a response") {
             assert!(!response.is_empty());
         }
     }
@@ -169,11 +169,11 @@ fn what_is_kept_costs_what_is_counted() {
         (5_000, 2_000, 1, 10_000),
     ] {
         let (hub, costs) = keep(Bounds::default(), revisions, size, ranges);
-        let Census {
+        let HubGauges {
             kept_revisions: kept,
             kept_bytes: counted,
             ..
-        } = hub.census();
+        } = hub.gauges();
         hubs.push(hub);
         assert_eq!(kept, revisions as usize);
         let each = costs / kept;
@@ -192,7 +192,7 @@ fn what_is_kept_costs_what_is_counted() {
         ..Bounds::default()
     };
     let (hub, _) = keep(bounds, 3_000, 30, 32);
-    let census = hub.census();
-    assert!(census.kept_bytes <= 2 << 20, "{census:?}");
-    assert!((500..2_000).contains(&census.kept_revisions), "{census:?}");
+    let gauges = hub.gauges();
+    assert!(gauges.kept_bytes <= 2 << 20, "{gauges:?}");
+    assert!((500..2_000).contains(&gauges.kept_revisions), "{gauges:?}");
 }

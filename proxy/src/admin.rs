@@ -79,8 +79,8 @@ impl Shared {
     }
 
     fn metrics(&self) -> Response<Full<Bytes>> {
-        let census = self.instance().map(|instance| instance.census());
-        self.gauges.look(&census.unwrap_or_default());
+        let gauges = self.instance().map(|instance| instance.gauges());
+        self.gauges.look(&gauges.unwrap_or_default());
         let mut page = String::new();
         match prometheus_client::encoding::text::encode(&mut page, &self.registry) {
             Ok(()) => {

@@ -85,6 +85,8 @@ struct State {
     hub: Hub,
     streams: HashMap<StreamId, Arc<Notify>>,
     chases: HashMap<ChaseId, Arc<Notify>>,
+    /// Of each store that is followed: its watch is to be opened anew.
+    changed: HashMap<StoreSlot, Arc<Notify>>,
 }
 
 /// Why a store's watch ended.
@@ -138,6 +140,7 @@ impl Feeding {
             hub: Hub::new(routes_of(snapshot), bounds, frontiers),
             streams: HashMap::new(),
             chases: HashMap::new(),
+            changed: HashMap::new(),
         };
         let feeds = Arc::new(Feeds {
             state: Mutex::new(state),
@@ -167,6 +170,8 @@ impl Feeds {
             until: None,
             changed: Arc::default(),
         };
+        let changed = Arc::clone(&followed.changed);
+        self.state.lock().changed.insert(slot, changed);
         self.followed.write().insert(slot, followed);
         tokio::spawn(follow::follow(Arc::clone(self), slot));
     }
@@ -237,6 +242,13 @@ impl Feeds {
             state.chases.insert(need.chase, Arc::clone(&notify));
             let chase = chase::chase(Arc::clone(self), need, notify);
             tokio::spawn(chase);
+        }
+        for changed in signals
+            .reopen
+            .iter()
+            .filter_map(|slot| state.changed.get(slot))
+        {
+            changed.notify_waiters();
         }
         Some(result)
     }

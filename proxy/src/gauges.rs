@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use keyloom_hub::Census;
+use keyloom_hub::HubGauges;
 use prometheus_client::{metrics::gauge::Gauge, registry::Registry};
 
 /// Gauges that [`Self::look`] sets.
@@ -77,18 +77,18 @@ impl Gauges {
     }
 
     /// Sets what is not kept up to date.
-    pub(crate) fn look(&self, census: &Census) {
+    pub(crate) fn look(&self, gauges: &HubGauges) {
         let runtime = tokio::runtime::Handle::try_current();
         set(
             &self.tasks,
             runtime.map_or(0, |it| it.metrics().num_alive_tasks()),
         );
-        set(&self.streams, census.streams);
-        set(&self.watchers, census.watchers);
-        set(&self.ranges, census.ranges);
-        set(&self.chases, census.chases);
-        set(&self.kept_revisions, census.kept_revisions);
-        set(&self.kept_bytes, census.kept_bytes);
+        set(&self.streams, gauges.streams);
+        set(&self.watchers, gauges.watchers);
+        set(&self.ranges, gauges.ranges);
+        set(&self.chases, gauges.chases);
+        set(&self.kept_revisions, gauges.kept_revisions);
+        set(&self.kept_bytes, gauges.kept_bytes);
         set(&self.resident, resident().unwrap_or_default());
         // The folder that is read is one itself.
         let files = fs::read_dir("/proc/self/fd").map(Iterator::count);
@@ -134,9 +134,9 @@ mod tests {
         let gauges = Gauges::register(&mut registry);
         let _task = tokio::spawn(std::future::pending::<()>());
         gauges.connections.set(5);
-        gauges.look(&Census {
+        gauges.look(&HubGauges {
             watchers: 7,
-            ..Census::default()
+            ..HubGauges::default()
         });
         let mut page = String::new();
         prometheus_client::encoding::text::encode(&mut page, &registry).unwrap();

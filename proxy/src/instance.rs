@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use keyloom_environment::Random;
 use keyloom_etcd_api::{Rpc, Status};
-use keyloom_hub::Census;
+use keyloom_hub::HubGauges;
 use keyloom_store::Store;
 use keyloom_topology::Topology;
 use parking_lot::Mutex;
@@ -191,11 +191,11 @@ impl Instance {
     }
 
     /// What its watches have at this moment; nothing with one store, whose watches pass through.
-    pub(crate) fn census(&self) -> Census {
+    pub(crate) fn gauges(&self) -> HubGauges {
         let snapshot = self.services.snapshot.load();
         let feeding = snapshot.runtime.feeding.as_ref();
-        let census = feeding.and_then(|feeding| feeding.feeds.with(|hub, _| hub.census()));
-        census.unwrap_or_default()
+        let gauges = feeding.and_then(|feeding| feeding.feeds.with(|hub, _| hub.gauges()));
+        gauges.unwrap_or_default()
     }
 
     /// Tells clients of the member list where to come.

@@ -17,7 +17,7 @@ mod leadership;
 mod merged;
 mod outward;
 mod inward;
-mod places;
+mod order_view;
 mod reroute;
 mod sequence;
 mod start;

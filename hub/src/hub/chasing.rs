@@ -4,7 +4,7 @@ use keyloom_ledger::{StoreRev, StoreSlot, UnifiedRev};
 use keyloom_planted::{Bug, planted};
 
 use super::{Hub, Need, TakeError, take::first_above};
-use crate::{ChaseId, Group, Places, WatcherId, chase::Chase, event::Entry};
+use crate::{ChaseId, Group, OrderView, WatcherId, chase::Chase, event::Entry, topic::Queue};
 
 /// How an upstream watch of a chase goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,14 +26,14 @@ impl Hub {
         &mut self,
         id: ChaseId,
         groups: Vec<Group>,
-        places: &dyn Places,
+        order: &dyn OrderView,
     ) -> Result<Flow, TakeError> {
         let Some(watcher) = self.chases.get(&id).copied() else {
             return Ok(Flow::Done);
         };
         let mut taken = Ok(());
         for group in groups {
-            taken = self.chase_one(id, watcher, group, places);
+            taken = self.chase_one(id, watcher, group, order);
             if taken.is_err() {
                 break;
             }
@@ -48,7 +48,7 @@ impl Hub {
         id: ChaseId,
         watcher: WatcherId,
         group: Group,
-        places: &dyn Places,
+        order: &dyn OrderView,
     ) -> Result<(), TakeError> {
         let Some((chase, topic)) = self.chase_mut(id, watcher) else {
             return Ok(());
@@ -58,7 +58,7 @@ impl Hub {
             return Err(TakeError::Repeated(revision));
         }
         let range = self.topics.get(&topic).map(|topic| topic.range.clone());
-        let placed = self.place(slot, group, places)?;
+        let placed = self.place(slot, group, order)?;
         let entry = placed
             .zip(range)
             .and_then(|(placed, range)| Entry::pick(&placed, |key| range.contains(key)));
@@ -89,8 +89,11 @@ impl Hub {
         for chase in watcher.chases.iter_mut().filter(|chase| !chase.met) {
             let history = self.histories.get(&chase.slot);
             let kept = history.map(|history| history.kept);
-            let from = topic.and_then(|topic| Some(topic.queue(chase.slot)?.from));
-            if kept.min(from).is_some_and(|from| from <= chase.delivered) {
+            let queue = topic.and_then(|topic| topic.queue(chase.slot));
+            let from = kept.min(queue.map(|queue| queue.from));
+            let plain = queue.filter(|_| watcher.previous).map(|queue| queue.plain);
+            let from = from.map(|from| from.max(plain.unwrap_or_default()));
+            if from.is_some_and(|from| from <= chase.delivered) {
                 chase.met = true;
                 self.chases.remove(&chase.id);
             }
@@ -129,7 +132,7 @@ impl Hub {
 
     /// The store no longer has what a chase needs: its history begins at `at`, which the ledger
     /// covers.
-    pub fn chase_compacted(&mut self, id: ChaseId, at: StoreRev, places: &dyn Places) {
+    pub fn chase_compacted(&mut self, id: ChaseId, at: StoreRev, order: &dyn OrderView) {
         let Some(watcher) = self.chases.get(&id).copied() else {
             return;
         };
@@ -137,8 +140,8 @@ impl Hub {
             return;
         };
         let last_lost = StoreRev::new(at.get() - 1);
-        let floor = first_above(slot, last_lost, places);
-        self.cancel_below(watcher, slot, floor, places);
+        let floor = first_above(slot, last_lost, order);
+        self.cancel_below(watcher, slot, floor, order);
         // Where the watcher misses nothing, only hidden revisions were lost: on behind them.
         if let Some((chase, _)) = self.chase_mut(id, watcher) {
             chase.delivered = chase.delivered.max(last_lost);
@@ -154,7 +157,7 @@ impl Hub {
         id: WatcherId,
         slot: StoreSlot,
         floor: UnifiedRev,
-        places: &dyn Places,
+        order: &dyn OrderView,
     ) {
         let Some(watcher) = self.watchers.get_mut(&id) else {
             return;
@@ -164,9 +167,9 @@ impl Hub {
             return;
         };
         let chased = watcher.chase(slot).map(|chase| chase.delivered);
-        let has = places.store_at(slot, needs);
+        let has = order.store_at(slot, needs);
         let has = chased.map_or(has, |chased| chased.max(has));
-        if first_above(slot, has, places) < floor && !planted(Bug::CompactionLosesEvents) {
+        if first_above(slot, has, order) < floor && !planted(Bug::CompactionLosesEvents) {
             // Starting at the floor must be worth it.
             let next = UnifiedRev::new(watcher.cursor.get().saturating_add(1));
             watcher.compacted = Some(floor.max(next));
@@ -175,7 +178,7 @@ impl Hub {
     }
 
     /// Sees to it that what the watcher needs next comes from somewhere.
-    pub(super) fn supply(&mut self, id: WatcherId, places: &dyn Places) {
+    pub(super) fn supply(&mut self, id: WatcherId, order: &dyn OrderView) {
         self.meet(id);
         let Some(watcher) = self.watchers.get(&id) else {
             return;
@@ -186,7 +189,7 @@ impl Hub {
         let cursor = watcher.cursor;
         let needs = topic.stores().filter_map(|slot| {
             let above = topic.need(slot, cursor)?;
-            Some((slot, places.store_at(slot, above)))
+            Some((slot, order.store_at(slot, above)))
         });
         for (slot, has) in needs.collect::<Vec<_>>() {
             self.supply_from(id, slot, has);
@@ -216,9 +219,12 @@ impl Hub {
         let is_over = chase.is_some_and(|(_, chase)| chase.delivered <= has);
         // What the topic has stays whole while the history rolls on over other keys.
         let topic = self.topics.get_mut(&watcher.topic);
-        let from = topic.as_ref().and_then(|topic| topic.queue(slot));
-        let is_here = from.is_some_and(|queue| queue.from <= needs_after);
-        let is_lost = !is_here && needs_after < history.kept;
+        let queue = topic.as_ref().and_then(|topic| topic.queue(slot));
+        // What came without what it replaced is not here for whoever wants that.
+        let is_plain = |queue: &Queue| watcher.previous && needs_after < queue.plain;
+        let is_plain = queue.is_some_and(is_plain);
+        let is_here = !is_plain && queue.is_some_and(|queue| queue.from <= needs_after);
+        let is_lost = is_plain || (!is_here && needs_after < history.kept);
         if let Some((at, _)) = chase.filter(|_| is_over || is_lost) {
             watcher.chases.remove(at);
         }
@@ -228,6 +234,9 @@ impl Hub {
             topic.reach(slot, needs_after, history);
             // Some of it may have to wait for another store.
             self.held.insert(watcher.topic);
+            if watcher.previous && topic.queue(slot).is_some_and(|it| needs_after < it.plain) {
+                self.supply_from(id, slot, has);
+            }
         }
     }
 
@@ -236,6 +245,7 @@ impl Hub {
         if let Some(watcher) = self.watchers.get_mut(&id)
             && let Some(topic) = self.topics.get(&watcher.topic)
         {
+            let with_previous = watcher.previous;
             watcher.chases.push(Chase::after(chase, slot, after));
             self.chases.insert(chase, id);
             self.signals.needs.push(Need {
@@ -243,6 +253,7 @@ impl Hub {
                 slot,
                 after,
                 range: topic.range.clone(),
+                with_previous,
             });
         }
     }

@@ -2,12 +2,13 @@
 
 use keyloom_ledger::UnifiedRev;
 
-use super::{Hub, Watcher};
+use super::Hub;
 use crate::{
-    Places, StreamId, WatcherId,
+    OrderView, StreamId, WatcherId,
     event::Entry,
     merge::{self, Batch},
     topic::Topic,
+    watcher::Watcher,
 };
 
 /// What a watcher gets.
@@ -35,8 +36,8 @@ impl Hub {
     }
 
     /// Takes what comes next for a watcher. Where there is more it is ready again.
-    pub(crate) fn pull(&mut self, id: WatcherId, places: &dyn Places) -> Pulled {
-        self.supply(id, places);
+    pub(crate) fn pull(&mut self, id: WatcherId, order: &dyn OrderView) -> Pulled {
+        self.supply(id, order);
         let Some((watcher, topic)) = self.watcher(id) else {
             return Pulled::Nothing;
         };
@@ -47,7 +48,7 @@ impl Hub {
             revisions: self.bounds.batch_revisions,
             bytes: self.bounds.batch_bytes,
         };
-        let bound = self.bound(watcher, topic, places);
+        let bound = self.bound(watcher, topic, order);
         let merged = merge::merge(topic, watcher, bound, batch);
         let upto = match merged.entries.last() {
             Some(last) if merged.more => last.unified(),
@@ -79,7 +80,7 @@ impl Hub {
     }
 
     /// Up to where every store of the span has delivered everything.
-    fn bound(&self, watcher: &Watcher, topic: &Topic, places: &dyn Places) -> UnifiedRev {
+    fn bound(&self, watcher: &Watcher, topic: &Topic, order: &dyn OrderView) -> UnifiedRev {
         let bound = topic.bound(watcher.cursor, |slot| {
             let delivered = self.histories.get(&slot)?.delivered;
             let delivered = match watcher.chase(slot) {
@@ -87,24 +88,28 @@ impl Hub {
                 Some(chase) if chase.met => delivered.max(chase.delivered),
                 Some(chase) => chase.delivered,
             };
-            Some(places.shown_up_to(slot, delivered))
+            Some(order.shown_up_to(slot, delivered))
         });
-        bound.min(places.head())
+        bound.min(order.head())
     }
 
     /// Everything up to this was taken, whether or not something came of it.
     pub(crate) fn cursor(&self, id: WatcherId) -> Option<UnifiedRev> {
+        #[cfg(test)]
+        self.looks.update(|looks| looks + 1);
         self.watchers.get(&id).map(|watcher| watcher.cursor)
     }
 
     /// Up to where a watcher has everything, if it lags behind nothing but the stores.
-    pub(crate) fn synced(&mut self, id: WatcherId, places: &dyn Places) -> Option<UnifiedRev> {
-        self.supply(id, places);
+    pub(crate) fn synced(&mut self, id: WatcherId, order: &dyn OrderView) -> Option<UnifiedRev> {
+        #[cfg(test)]
+        self.looks.update(|looks| looks + 1);
+        self.supply(id, order);
         let (watcher, topic) = self.watcher(id)?;
         if watcher.compacted.is_some() || watcher.chases.iter().any(|chase| !chase.met) {
             return None;
         }
-        let bound = self.bound(watcher, topic, places);
+        let bound = self.bound(watcher, topic, order);
         if merge::next(topic, watcher).is_some_and(|next| next <= bound) {
             // A chase that met the hub a moment ago may have left it to nobody to tell.
             self.wake(id);

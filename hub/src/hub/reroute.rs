@@ -8,7 +8,7 @@ use keyloom_ledger::{StoreRev, StoreSlot, UnifiedRev};
 use keyloom_topology::Affected;
 
 use super::Hub;
-use crate::{Group, Places, Routes, TopicId, WatcherId, history::History, topic::Queue};
+use crate::{Group, OrderView, Routes, TopicId, WatcherId, history::History, topic::Queue};
 
 /// How many late writes are kept for whoever asks.
 const MOST_LATE: usize = 64;
@@ -49,7 +49,7 @@ impl Hub {
 
     /// The store has delivered everything that anybody will want of it. Watchers that still need
     /// what is not here any more are cancelled.
-    pub fn remove_store(&mut self, slot: StoreSlot, places: &dyn Places) {
+    pub fn remove_store(&mut self, slot: StoreSlot, order: &dyn OrderView) {
         self.histories.remove(&slot);
         let ids: Vec<_> = self.watchers.keys().copied().collect();
         for id in ids {
@@ -59,11 +59,11 @@ impl Hub {
             let topic = self.topics.get(&watcher.topic);
             let need = topic.and_then(|topic| {
                 let above = topic.need(slot, watcher.cursor)?;
-                Some((topic.queue(slot)?.from, places.store_at(slot, above)))
+                Some((topic.queue(slot)?.from, order.store_at(slot, above)))
             });
             let misses = need.is_some_and(|(from, has)| has < from);
             if misses || watcher.chase(slot).is_some() {
-                self.cancel(id, places.head());
+                self.cancel(id, order.head());
             }
         }
         self.wake_restless();
@@ -75,7 +75,7 @@ impl Hub {
     }
 
     /// Changes the routes.
-    pub fn reroute(&mut self, change: Reroute, places: &dyn Places) {
+    pub fn reroute(&mut self, change: Reroute, order: &dyn OrderView) {
         let Reroute {
             at,
             routes,
@@ -102,7 +102,7 @@ impl Hub {
             }
         }
         self.wake_restless();
-        self.pass(places);
+        self.pass(order);
         while let Some(oldest) = self.eras.too_old(MOST_ERAS) {
             self.end_era(oldest);
         }
@@ -138,6 +138,7 @@ impl Hub {
             Some(Queue::behind(slot, histories.get(&slot)?))
         });
         self.turning.insert(id);
+        self.ask_previous(id);
     }
 
     /// Every watcher of a topic begins anew at `floor`.
@@ -157,7 +158,7 @@ impl Hub {
     }
 
     /// Looks now and then whether an era is passed.
-    pub(super) fn look_again(&mut self, places: &dyn Places) {
+    pub(super) fn look_again(&mut self, order: &dyn OrderView) {
         if self.eras.is_one() {
             return;
         }
@@ -165,18 +166,18 @@ impl Hub {
             self.look_in -= 1;
             return;
         }
-        self.pass(places);
+        self.pass(order);
         self.look_in = LOOK_EVERY;
     }
 
     /// Lets go of the eras that every watcher has passed.
-    fn pass(&mut self, places: &dyn Places) {
+    fn pass(&mut self, order: &dyn OrderView) {
         if self.eras.is_one() {
             return;
         }
         let turning: Vec<_> = self.turning.iter().copied().collect();
         for id in turning {
-            let least = self.least_cursor(id, places);
+            let least = self.least_cursor(id, order);
             let Some(topic) = self.topics.get_mut(&id) else {
                 self.turning.remove(&id);
                 continue;
@@ -197,7 +198,7 @@ impl Hub {
 
     /// Up to where every watcher of a topic has everything. One to which nothing happens is moved
     /// on.
-    fn least_cursor(&mut self, id: TopicId, places: &dyn Places) -> UnifiedRev {
+    fn least_cursor(&mut self, id: TopicId, order: &dyn OrderView) -> UnifiedRev {
         let watchers = self.topics.get(&id).map(|topic| topic.watchers.clone());
         let mut least = crate::eras::NOW;
         for id in watchers.into_iter().flatten() {
@@ -205,20 +206,20 @@ impl Hub {
             if watcher.is_none_or(|watcher| watcher.compacted.is_some()) {
                 continue;
             }
-            let synced = self.synced(id, places);
+            let synced = self.synced(id, order);
             let cursor = synced.or_else(|| self.cursor(id)).unwrap_or_default();
             least = least.min(cursor);
         }
         // The span of now is never passed.
-        least.min(places.head())
+        least.min(order.head())
     }
 
     /// Keeps the writes that came after their keys had moved.
-    pub(super) fn look_for_late(&mut self, slot: StoreSlot, group: &Group, places: &dyn Places) {
+    pub(super) fn look_for_late(&mut self, slot: StoreSlot, group: &Group, order: &dyn OrderView) {
         if !self.eras.has_changed() {
             return;
         }
-        let Some(at) = places.unified(slot, group.revision) else {
+        let Some(at) = order.unified(slot, group.revision) else {
             return;
         };
         let puts = group.events.iter().filter(|event| !event.is_delete);

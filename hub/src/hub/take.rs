@@ -6,7 +6,7 @@ use keyloom_ledger::{StoreRev, StoreSlot, UnifiedRev};
 use keyloom_planted::{Bug, planted};
 
 use super::{Hub, Placed};
-use crate::{Group, Places, TopicId, event::PlacedGroup};
+use crate::{Group, OrderView, TopicId, event::PlacedGroup, history::History};
 
 /// Why delivered revisions cannot be taken: the caller is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -28,20 +28,20 @@ impl Hub {
         &mut self,
         slot: StoreSlot,
         groups: Vec<Group>,
-        places: &dyn Places,
+        order: &dyn OrderView,
     ) -> Result<(), TakeError> {
         let mut touched = BTreeSet::new();
         let mut taken = Ok(());
         for group in groups {
-            taken = self.take_one(slot, group, places, &mut touched);
+            taken = self.take_one(slot, group, order, &mut touched);
             if taken.is_err() {
                 break;
             }
         }
         self.trim(slot);
-        self.release(touched, places);
+        self.release(touched, order);
         self.wake_restless();
-        self.look_again(places);
+        self.look_again(order);
         taken
     }
 
@@ -49,7 +49,7 @@ impl Hub {
         &mut self,
         slot: StoreSlot,
         group: Group,
-        places: &dyn Places,
+        order: &dyn OrderView,
         touched: &mut BTreeSet<TopicId>,
     ) -> Result<(), TakeError> {
         let revision = group.revision;
@@ -57,9 +57,9 @@ impl Hub {
         if revision <= history.delivered {
             return Err(TakeError::Repeated(revision));
         }
-        self.look_for_late(slot, &group, places);
+        self.look_for_late(slot, &group, order);
         self.notice(slot, &group);
-        let placed = self.place(slot, group, places)?;
+        let placed = self.place(slot, group, order)?;
         if let Some(placed) = &placed {
             let topics = self.topics_of(placed);
             for id in &topics {
@@ -81,13 +81,13 @@ impl Hub {
         &self,
         slot: StoreSlot,
         mut group: Group,
-        places: &dyn Places,
+        order: &dyn OrderView,
     ) -> Result<Placed, TakeError> {
         let revision = group.revision;
         let routes = match self.eras.is_one() {
             true => self.eras.now(),
             // What has no place is Keyloom's own.
-            false => match places.unified(slot, revision) {
+            false => match order.unified(slot, revision) {
                 Some(unified) => self.eras.at(unified),
                 None => self.eras.now(),
             },
@@ -98,12 +98,12 @@ impl Hub {
         if group.events.is_empty() {
             return Ok(None);
         }
-        let unified = places
+        let unified = order
             .unified(slot, revision)
             .ok_or(TakeError::NotOrdered(revision))?;
-        let placed = PlacedGroup::new(slot, revision, unified, group.events);
+        let placed = PlacedGroup::new(slot, unified, group);
         if planted(Bug::RevisionTorn) {
-            placed.tear(places);
+            placed.tear(order);
         }
         Ok(Some(Arc::new(placed)))
     }
@@ -141,7 +141,7 @@ impl Hub {
     }
 
     /// Tells the watchers of what their bound lets through now.
-    fn release(&mut self, mut topics: BTreeSet<TopicId>, places: &dyn Places) {
+    fn release(&mut self, mut topics: BTreeSet<TopicId>, order: &dyn OrderView) {
         topics.append(&mut self.held);
         let mut frontiers = Frontiers::default();
         for id in topics {
@@ -151,9 +151,9 @@ impl Hub {
             let histories = &self.histories;
             let bound = topic.bound(topic.told(), |slot| {
                 let delivered = histories.get(&slot)?.delivered;
-                Some(frontiers.of(slot, delivered, places))
+                Some(frontiers.of(slot, delivered, order))
             });
-            let bound = bound.min(frontiers.head(places));
+            let bound = bound.min(frontiers.head(order));
             let news = topic.tell(bound);
             if topic.is_held(bound) {
                 self.held.insert(id);
@@ -171,38 +171,38 @@ impl Hub {
         &mut self,
         slot: StoreSlot,
         at: StoreRev,
-        places: &dyn Places,
+        order: &dyn OrderView,
     ) -> Option<UnifiedRev> {
         let last_lost = StoreRev::new(at.get() - 1);
         let history = self.histories.get_mut(&slot)?;
         if last_lost <= history.delivered {
             return None;
         }
-        let floor = first_above(slot, last_lost, places);
-        if first_above(slot, history.delivered, places) >= floor {
+        let floor = first_above(slot, last_lost, order);
+        if first_above(slot, history.delivered, order) >= floor {
             // Keyloom's own writes alone.
             history.delivered = last_lost;
             let all = self.topics.keys().copied().collect();
-            self.release(all, places);
+            self.release(all, order);
             self.wake_restless();
             return None;
         }
-        self.begin_anew(slot, last_lost, floor, places);
+        self.begin_anew(slot, last_lost, floor, order);
         Some(floor)
     }
 
     /// A store that was away while the order was lost is back: what it wrote before is above a floor
     /// now, and whoever was shown it must not be shown it again. Cancels the watchers that stand
     /// below, and says whether the store's watch has to go on elsewhere: above [`Hub::delivered`].
-    pub fn returned(&mut self, slot: StoreSlot, places: &dyn Places) -> bool {
-        let floor = places.floor(slot);
+    pub fn returned(&mut self, slot: StoreSlot, order: &dyn OrderView) -> bool {
+        let floor = order.floor(slot);
         let Some(history) = self.histories.get(&slot) else {
             return false;
         };
-        if first_above(slot, history.delivered, places) >= floor {
+        if first_above(slot, history.delivered, order) >= floor {
             return false;
         }
-        self.begin_anew(slot, places.store_at(slot, floor), floor, places);
+        self.begin_anew(slot, order.store_at(slot, floor), floor, order);
         true
     }
 
@@ -212,28 +212,30 @@ impl Hub {
         slot: StoreSlot,
         last_lost: StoreRev,
         floor: UnifiedRev,
-        places: &dyn Places,
+        order: &dyn OrderView,
     ) {
         self.notice_loss(slot);
-        let begun = crate::history::History::after(last_lost);
+        let mut begun = History::after(last_lost);
+        let before = self.histories.get(&slot);
+        begun.asks_previous = before.is_none_or(|history| history.asks_previous);
         self.histories.insert(slot, begun);
         for topic in self.topics.values_mut() {
             topic.forget(slot, last_lost);
         }
         let ids: Vec<_> = self.watchers.keys().copied().collect();
         for id in ids {
-            self.cancel_below(id, slot, floor, places);
+            self.cancel_below(id, slot, floor, order);
         }
         let all = self.topics.keys().copied().collect();
-        self.release(all, places);
+        self.release(all, order);
         self.wake_restless();
     }
 }
 
 /// The `u` of the first revision of a store above `r` that a client can see, or whatever comes next:
 /// of two that are compared, the larger `r` must be asked for first, because the head moves.
-pub(super) fn first_above(slot: StoreSlot, r: StoreRev, places: &dyn Places) -> UnifiedRev {
-    UnifiedRev::new(places.below_next(slot, r).get().saturating_add(1))
+pub(super) fn first_above(slot: StoreSlot, r: StoreRev, order: &dyn OrderView) -> UnifiedRev {
+    UnifiedRev::new(order.below_next(slot, r).get().saturating_add(1))
 }
 
 /// What was asked of the ledger in one go.
@@ -244,15 +246,15 @@ struct Frontiers {
 }
 
 impl Frontiers {
-    fn head(&mut self, places: &dyn Places) -> UnifiedRev {
-        *self.head.get_or_insert_with(|| places.head())
+    fn head(&mut self, order: &dyn OrderView) -> UnifiedRev {
+        *self.head.get_or_insert_with(|| order.head())
     }
 
-    fn of(&mut self, slot: StoreSlot, delivered: StoreRev, places: &dyn Places) -> UnifiedRev {
+    fn of(&mut self, slot: StoreSlot, delivered: StoreRev, order: &dyn OrderView) -> UnifiedRev {
         if let Some((_, known)) = self.stores.iter().find(|(other, _)| *other == slot) {
             return *known;
         }
-        let shown = places.shown_up_to(slot, delivered);
+        let shown = order.shown_up_to(slot, delivered);
         self.stores.push((slot, shown));
         shown
     }

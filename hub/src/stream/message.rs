@@ -5,38 +5,28 @@ use keyloom_etcd_api::{
     etcdserverpb::{ResponseHeader, WatchResponse},
     wire::{EncodedEvent, Header},
 };
+use keyloom_etcd_semantics::watch::{FRAGMENT_OVERHEAD, Options, Reply, fragments};
 use keyloom_ledger::UnifiedRev;
 use keyloom_planted::{Bug, planted};
 use prost::Message as _;
 
-use super::{HeaderOf, Options};
+use super::HeaderOf;
 use crate::{
-    Places,
-    event::{EncodeError, Entry, Event},
+    OrderView,
+    event::{EncodeError, Entry},
 };
 
-/// From where on a response is cut for a client that asked for it: etcd's `--max-request-bytes`
-/// and its allowance for gRPC.
-const FRAGMENT: usize = (1536 + 512) << 10;
+/// From where on a response is cut for a client that asked for it, in bytes: etcd's default for
+/// `--max-request-bytes` and its allowance for gRPC.
+const FRAGMENT: usize = (1536 << 10) + FRAGMENT_OVERHEAD;
 
-/// Roughly what a response takes beside its events.
-const CONTROL: usize = 64;
+/// Roughly what a response takes beside its events, in bytes.
+const REPLY: usize = 64;
 
 #[derive(Debug)]
 pub(super) enum Message {
-    Control(Control),
+    Reply(Reply),
     Events(Events),
-}
-
-/// A response without events.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Control {
-    pub(super) revision: i64,
-    pub(super) watch_id: i64,
-    pub(super) created: bool,
-    pub(super) canceled: bool,
-    pub(super) compact_revision: i64,
-    pub(super) reason: &'static str,
 }
 
 /// What one watcher gets in one go.
@@ -65,7 +55,7 @@ impl Shown<'_> {
 impl Message {
     pub(super) fn bytes(&self) -> usize {
         match self {
-            Self::Control(_) => CONTROL,
+            Self::Reply(_) => REPLY,
             Self::Events(events) => events.bytes,
         }
     }
@@ -74,27 +64,15 @@ impl Message {
     pub(super) fn encode(
         &self,
         header: HeaderOf<'_>,
-        places: &dyn Places,
+        order: &dyn OrderView,
     ) -> Result<Vec<Bytes>, EncodeError> {
         match self {
-            Self::Control(control) => Ok(vec![control.encode(header)]),
-            Self::Events(events) => events.encode(header, places),
+            Self::Reply(reply) => {
+                let response = reply.response(|revision| pb_header(header(revision)));
+                Ok(vec![response.encode_to_vec().into()])
+            }
+            Self::Events(events) => events.encode(header, order),
         }
-    }
-}
-
-impl Control {
-    fn encode(&self, header: HeaderOf<'_>) -> Bytes {
-        let response = WatchResponse {
-            header: Some(pb_header(header(self.revision))),
-            watch_id: self.watch_id,
-            created: self.created,
-            canceled: self.canceled,
-            compact_revision: self.compact_revision,
-            cancel_reason: self.reason.to_owned(),
-            ..WatchResponse::default()
-        };
-        response.encode_to_vec().into()
     }
 }
 
@@ -102,7 +80,7 @@ impl Events {
     /// `None` where the watch's filters leave nothing.
     pub(super) fn of(watch_id: i64, entries: Vec<Entry>, options: Options) -> Option<Self> {
         let wanted = entries.iter().flat_map(Entry::events);
-        let wanted = wanted.filter(|event| options.wants(event));
+        let wanted = wanted.filter(|event| options.wants(event.raw.is_delete));
         let bytes: usize = wanted.map(|event| event.raw.len()).sum();
         let last = entries.last()?.unified();
         (bytes > 0).then_some(Self {
@@ -110,23 +88,31 @@ impl Events {
             last,
             entries,
             options,
-            bytes: bytes + CONTROL,
+            bytes: bytes + REPLY,
         })
     }
 
-    fn encode(&self, header: HeaderOf<'_>, places: &dyn Places) -> Result<Vec<Bytes>, EncodeError> {
+    fn encode(
+        &self,
+        header: HeaderOf<'_>,
+        order: &dyn OrderView,
+    ) -> Result<Vec<Bytes>, EncodeError> {
         let mut events = Vec::new();
-        let compacted = places.compacted();
+        let compacted = order.compacted().get();
         for entry in &self.entries {
-            // As in etcd, which looks it up one revision before.
-            let previous = self.options.previous && entry.unified() > compacted;
-            for event in entry.events().filter(|event| self.options.wants(event)) {
-                let encoded = event.encoded(entry.group.slot, places)?;
+            let previous = self
+                .options
+                .shows_previous(entry.unified().get(), compacted);
+            for event in entry
+                .events()
+                .filter(|event| self.options.wants(event.raw.is_delete))
+            {
+                let encoded = event.encoded(entry.group.slot, order)?;
                 events.push(Shown { encoded, previous });
             }
         }
         let header = pb_header(header(self.last.get()));
-        let parts = self.parts(&events);
+        let parts = self.parts(header, &events);
         let last = parts.len().saturating_sub(1);
         let responses = parts.iter().enumerate();
         Ok(responses
@@ -138,7 +124,7 @@ impl Events {
     }
 
     /// One part, or as many as a client that asked for fragments must get.
-    fn parts<'e>(&self, events: &'e [Shown<'e>]) -> Vec<&'e [Shown<'e>]> {
+    fn parts<'e>(&self, header: ResponseHeader, events: &'e [Shown<'e>]) -> Vec<&'e [Shown<'e>]> {
         if planted(Bug::RevisionSplit) && events.len() > 1 {
             let (part, behind) = events.split_at(events.len() - 1);
             return vec![part, behind];
@@ -146,28 +132,25 @@ impl Events {
         if !self.options.fragment {
             return vec![events];
         }
-        let mut parts = Vec::new();
-        let mut rest = events;
-        while !rest.is_empty() {
-            let mut bytes = CONTROL;
-            let fits = rest.iter().take_while(|event| {
-                bytes += event.len();
-                bytes < FRAGMENT
-            });
-            let (part, behind) = rest.split_at(fits.count().max(1));
-            parts.push(part);
-            rest = behind;
-        }
-        parts
+        let head = self.head(header, false);
+        let sizes: Vec<_> = events.iter().map(Shown::len).collect();
+        let cut = fragments(head.encoded_len(), &sizes, FRAGMENT);
+        cut.into_iter()
+            .filter_map(|part| events.get(part))
+            .collect()
     }
 
-    fn response(&self, header: ResponseHeader, events: &[Shown<'_>], fragment: bool) -> Bytes {
-        let head = WatchResponse {
+    fn head(&self, header: ResponseHeader, fragment: bool) -> WatchResponse {
+        WatchResponse {
             header: Some(header),
             watch_id: self.watch_id,
             fragment,
             ..WatchResponse::default()
-        };
+        }
+    }
+
+    fn response(&self, header: ResponseHeader, events: &[Shown<'_>], fragment: bool) -> Bytes {
+        let head = self.head(header, fragment);
         let size: usize = events.iter().map(Shown::len).sum();
         let mut out = Vec::with_capacity(head.encoded_len() + size);
         // The buffer is large enough, so there is nothing to go wrong.
@@ -176,16 +159,6 @@ impl Events {
             event.encoded.put(event.previous, &mut out);
         }
         out.into()
-    }
-}
-
-impl Options {
-    fn wants(self, event: &Event) -> bool {
-        if event.raw.is_delete {
-            !self.no_delete
-        } else {
-            !self.no_put
-        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use keyloom_etcd_api::{
     etcdserverpb::{
-        WatchCancelRequest, WatchCreateRequest, WatchRequest, WatchResponse,
+        WatchCancelRequest, WatchCreateRequest, WatchProgressRequest, WatchRequest, WatchResponse,
         watch_request::RequestUnion,
     },
     wire::Header,
@@ -92,4 +92,51 @@ fn creates_and_cancels_are_answered_as_etcd_answers_them() {
         plain(2, false, true, 0),
     ];
     assert_eq!(told, expected);
+}
+
+/// A client with very many watches had each of its messages look at all of them.
+#[test]
+fn a_message_costs_the_same_however_many_watches_there_are() {
+    const WATCHES: i64 = 20_000;
+    const MESSAGES: usize = 400;
+    let mut world = World::new(&[9, 1, 1, 1], Bounds::default());
+    let mut stream = ClientStream::open(&mut world.hub);
+    let mut say = |world: &mut World, union: RequestUnion| {
+        let request = WatchRequest {
+            request_union: Some(union),
+        };
+        let request = request.encode_to_vec().into();
+        let (hub, ledger) = (&mut world.hub, &world.ledger);
+        stream.request(&request, hub, ledger).unwrap();
+        stream.pump(hub, ledger);
+        let header = |revision| Header {
+            revision,
+            ..Header::default()
+        };
+        let mut told = 0;
+        while stream.next(&header, ledger).unwrap().is_some() {
+            told += 1;
+        }
+        told
+    };
+    for _ in 0..WATCHES {
+        say(&mut world, create("a", "", 0, 0));
+    }
+    world.hub.looks.set(0);
+    let mut answered = 0;
+    for _ in 0..MESSAGES {
+        answered += say(&mut world, create("b", "a", 0, 0));
+        let asks = WatchProgressRequest {};
+        answered += say(&mut world, RequestUnion::ProgressRequest(asks));
+    }
+    // Each refusal, and progress now and then.
+    assert!(answered > MESSAGES + 5, "{answered}");
+    let all = usize::try_from(WATCHES).unwrap() * 2 * MESSAGES;
+    assert!(
+        world.hub.looks.get() * 10 < all,
+        "{} of {all}",
+        world.hub.looks.get()
+    );
+    let (looks, most) = (world.hub.looks.get(), 2 * 2 * MESSAGES * 1024);
+    assert!(looks < most, "{looks} of {most}");
 }

@@ -11,6 +11,7 @@ use keyloom_ledger::{StoreRev, StoreSlot};
 use prost::Message as _;
 
 use super::chance::Chance;
+use crate::Feed;
 
 pub(super) struct Store {
     pub(super) slot: StoreSlot,
@@ -79,10 +80,19 @@ impl Store {
 
     /// What a watch that has everything up to `after` is sent next; the header runs ahead. A
     /// revision may come in two fragments.
-    pub(super) fn answers(&self, after: StoreRev, most: usize, chance: &mut Chance) -> Vec<Bytes> {
+    pub(super) fn answers(
+        &self,
+        feed: &Feed,
+        after: StoreRev,
+        most: usize,
+        chance: &mut Chance,
+    ) -> Vec<Bytes> {
         let from = (after.get() - self.base) as usize;
         let events = self.log[from..].iter().take(most).flatten().cloned();
         let mut events: Vec<_> = events.collect();
+        if !feed.asks_previous() {
+            events.iter_mut().for_each(|event| event.prev_kv = None);
+        }
         if events.is_empty() {
             return Vec::new();
         }

@@ -89,6 +89,8 @@ pub(super) struct World {
     pub(super) woken: std::collections::BTreeSet<StreamId>,
     pub(super) chases: usize,
     pub(super) lost: usize,
+    /// How often a store's watch was to be opened anew for what events replace.
+    pub(super) asked_anew: usize,
 }
 
 impl World {
@@ -114,11 +116,14 @@ impl World {
         }
         let slots: Vec<_> = stores.iter().map(|store| store.slot).collect();
         let frontiers = bases.iter().map(|base| StoreRev::new(*base));
-        let hub = Hub::new(
+        let at_any_rate = bounds.history_groups % 2 == 1;
+        let mut hub = Hub::new(
             Routes::new(topology.clone(), slots.clone()),
             bounds,
-            slots.into_iter().zip(frontiers.clone()),
+            slots.clone().into_iter().zip(frontiers.clone()),
         );
+        let mut open = |slot| hub.open_feed(slot, at_any_rate).unwrap();
+        let feeds: Vec<_> = slots.into_iter().map(&mut open).zip(frontiers).collect();
         Self {
             ledger: Ledger::start(&starts),
             hub,
@@ -126,11 +131,12 @@ impl World {
             eras: Vec::new(),
             floors: Floors::default(),
             stores,
-            feeds: frontiers.map(|at| (Feed::after(at), at)).collect(),
+            feeds,
             served: BTreeMap::new(),
             woken: std::collections::BTreeSet::new(),
             chases: 0,
             lost: 0,
+            asked_anew: 0,
         }
     }
 
@@ -181,7 +187,7 @@ impl World {
     pub(super) fn deliver(&mut self, store: usize, most: usize, chance: &mut Chance) {
         let slot = StoreSlot::new(store as u16);
         let (feed, at) = &mut self.feeds[store];
-        for answer in self.stores[store].answers(*at, most, chance) {
+        for answer in self.stores[store].answers(feed, *at, most, chance) {
             let Step::Groups(groups) = feed.take(&answer).unwrap().step else {
                 panic!("no groups")
             };
@@ -199,7 +205,7 @@ impl World {
     pub(super) fn reopen(&mut self, store: usize) {
         let slot = StoreSlot::new(store as u16);
         let (feed, at) = &mut self.feeds[store];
-        *feed = Feed::after(*at);
+        *feed = self.hub.open_feed(slot, false).unwrap();
         if at.get() + 1 >= self.stores[store].compacted {
             return;
         }
@@ -213,7 +219,7 @@ impl World {
             self.lost += 1;
         }
         *at = self.hub.delivered(slot).unwrap();
-        *feed = Feed::after(*at);
+        *feed = self.hub.open_feed(slot, false).unwrap();
         self.follow();
     }
 
@@ -225,12 +231,13 @@ impl World {
     /// What the glue does after each call to the hub.
     pub(super) fn follow(&mut self) {
         let signals = self.hub.signals();
+        self.asked_anew += signals.reopen.len();
         self.woken.extend(signals.woken);
         for need in signals.needs {
             self.chases += 1;
             let served = Served {
                 slot: need.slot,
-                feed: Feed::after(need.after),
+                feed: Feed::after(need.after).with_previous(need.with_previous),
                 after: need.after,
             };
             self.served.insert(need.chase, served);
@@ -254,7 +261,8 @@ impl World {
             Flow::Continue(after) => {
                 assert_eq!(after, served.after);
                 // While it is paused its watch is closed.
-                served.feed = Feed::after(after);
+                let with_previous = served.feed.asks_previous();
+                served.feed = Feed::after(after).with_previous(with_previous);
             }
         }
         let store = &self.stores[usize::from(served.slot.get())];
@@ -271,7 +279,7 @@ impl World {
             self.follow();
             return true;
         }
-        let answers = store.answers(served.after, most, chance);
+        let answers = store.answers(&served.feed, served.after, most, chance);
         let busy = !answers.is_empty();
         for answer in answers {
             let Step::Groups(groups) = served.feed.take(&answer).unwrap().step else {

@@ -68,6 +68,7 @@ async fn read(
     } else {
         Feed::after(after)
     };
+    feed = feed.with_previous(need.with_previous);
     let mut answers = feeds.open(member, &feed).await?;
     while let Some(answer) = answers.next().await {
         let taken = feed.take(&answer?)?;

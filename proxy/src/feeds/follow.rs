@@ -1,13 +1,13 @@
 //! Follows one store by its own watch, for as long as it is in the topology.
 
-use std::{convert::Infallible, sync::Arc};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{FutureExt as _, Stream, StreamExt as _};
 use keyloom_hub::{Feed, Group, Step};
 use keyloom_ledger::{StoreRev, StoreSlot};
 use keyloom_store::CallError;
-use tokio::time::sleep;
+use tokio::time::{Instant, interval_at, sleep};
 use tracing::{debug, warn};
 
 use super::{FeedEnd, Feeds, Followed, PAUSE};
@@ -15,12 +15,17 @@ use super::{FeedEnd, Feeds, Followed, PAUSE};
 /// So many answers of a store's watch go to the hub together, where they are there already.
 const AT_ONCE: usize = 64;
 
+/// How long what events replace is asked for after the start of a store's watch, and after somebody
+/// last wanted it: clients of a Keyloom that was restarted come back and find their history here.
+const PREVIOUS_FOR: Duration = Duration::from_secs(60);
+
 /// No more answers than bring so many bytes: one may be large.
 const BYTES_AT_ONCE: usize = 1 << 20;
 
 pub(super) async fn follow(feeds: Arc<Feeds>, slot: StoreSlot) {
     let stop = feeds.stop.clone();
     let follow = async {
+        let mut previous = Previous { at_any_rate: true };
         while let Some(followed) = feeds.followed(slot) {
             let mut changed = std::pin::pin!(followed.changed.notified());
             changed.as_mut().enable();
@@ -31,8 +36,8 @@ pub(super) async fn follow(feeds: Arc<Feeds>, slot: StoreSlot) {
             tokio::select! {
                 // It is reached otherwise, or has left.
                 () = changed => {}
-                read = read(&feeds, &followed) => {
-                    let Err(error) = read;
+                read = read(&feeds, &followed, &mut previous) => {
+                    let Err(error) = read else { continue };
                     let store = &followed.member.name;
                     debug!(store, %error, "the store's watch ended; opening it again");
                     sleep(PAUSE).await;
@@ -70,22 +75,55 @@ fn has_left(feeds: &Arc<Feeds>, slot: StoreSlot) -> bool {
     });
     if removed == Some(true) {
         followed.remove(&slot);
+        feeds.state.lock().changed.remove(&slot);
     }
     removed == Some(true)
 }
 
-/// Reads until the watch ends.
-async fn read(feeds: &Arc<Feeds>, followed: &Followed) -> Result<Infallible, FeedEnd> {
+/// Whether a store's watch asks for what its events replace.
+struct Previous {
+    /// Also while nobody wants it.
+    at_any_rate: bool,
+}
+
+impl Previous {
+    /// Whether the watch is to be opened anew, without: nobody wants it for a while.
+    fn is_idle(&mut self, feeds: &Arc<Feeds>, slot: StoreSlot) -> bool {
+        let wanted = feeds.with(|hub, _| hub.wants_previous(slot));
+        self.at_any_rate = false;
+        wanted == Some(false)
+    }
+}
+
+/// Reads until the watch ends. Without an error it is to be opened again at once.
+async fn read(
+    feeds: &Arc<Feeds>,
+    followed: &Followed,
+    previous: &mut Previous,
+) -> Result<(), FeedEnd> {
     let member = &followed.member;
-    let delivered = feeds.with(|hub, _| hub.delivered(member.slot)).flatten();
-    let mut feed = Feed::after(delivered.unwrap_or(StoreRev::FIRST));
+    let feed = feeds.with(|hub, _| hub.open_feed(member.slot, previous.at_any_rate));
+    let mut feed = feed.flatten().unwrap_or(Feed::after(StoreRev::FIRST));
     let answers = feeds.open(member, &feed).await?;
     // It is let in: where it was away while the order was lost, its place is known by now.
     if feeds.with(|hub, order| hub.returned(member.slot, order)) == Some(true) {
         return Err(FeedEnd::Ended("back above a new floor".to_owned()));
     }
     let mut answers = answers.fuse();
-    while let Some(there) = next_together(&mut answers).await {
+    let mut idle = interval_at(Instant::now() + PREVIOUS_FOR, PREVIOUS_FOR);
+    loop {
+        let there = tokio::select! {
+            there = next_together(&mut answers) => there,
+            _ = idle.tick(), if feed.asks_previous() => {
+                if previous.is_idle(feeds, member.slot) {
+                    return Ok(());
+                }
+                continue;
+            }
+        };
+        let Some(there) = there else {
+            return Err(FeedEnd::Ended("without a word".to_owned()));
+        };
         let Together { groups, end } = gather(feeds, followed, &mut feed, there);
         deliver(feeds, followed, groups).await?;
         match end {
@@ -97,12 +135,11 @@ async fn read(feeds: &Arc<Feeds>, followed: &Followed) -> Result<Infallible, Fee
             }
         }
     }
-    Err(FeedEnd::Ended("without a word".to_owned()))
 }
 
 type Answered = Result<Bytes, CallError>;
 
-/// The next answer, and those that are there with it.
+/// The next answer, and those that are there with it. Nothing is lost where it is dropped.
 async fn next_together(
     answers: &mut (impl Stream<Item = Answered> + Unpin),
 ) -> Option<Vec<Answered>> {

@@ -351,6 +351,91 @@ async fn an_old_etcd_is_not_asked_for_its_progress() {
     }
 }
 
+// === what events replaced ===
+
+/// Whether each watch that a store was asked for since the last time wants what events replaced.
+fn asked_previous(store: &ModelStore) -> Vec<bool> {
+    let received = store.take_received().into_iter();
+    let requests = received.filter(|(rpc, _)| *rpc == Rpc::Watch);
+    let creates = requests.filter_map(|(_, message)| {
+        match WatchRequest::decode(message).unwrap().request_union {
+            Some(RequestUnion::CreateRequest(create)) => Some(create.prev_kv),
+            _ => None,
+        }
+    });
+    creates.collect()
+}
+
+/// The next event, and the revision of what it replaced.
+async fn replaced(stream: &mut Stream) -> (i64, Option<i64>) {
+    let response = stream.next().await;
+    let [event] = &response.events[..] else {
+        panic!("{response:?}")
+    };
+    let previous = event.prev_kv.as_ref().map(|kv| kv.mod_revision);
+    (event.kv.as_ref().unwrap().mod_revision, previous)
+}
+
+/// It costs a store a read for each event.
+#[tokio::test(start_paused = true)]
+async fn what_events_replace_is_asked_of_a_store_while_a_watch_wants_it() {
+    let (keyloom, stores) = three().await;
+    tokio::time::sleep(WRITTEN).await;
+    // Clients that come back to a restarted Keyloom may want it.
+    assert_eq!(asked_previous(&stores[0]), [true]);
+    tokio::time::sleep(Duration::from_secs(61)).await;
+    assert_eq!(asked_previous(&stores[0]), [false]);
+    assert_eq!(asked_previous(&stores[2]), [true, false]);
+    // Those that want none have none asked for.
+    let mut plain = keyloom.open_watch().await;
+    plain.create(one(DEFAULT, 0));
+    created(&mut plain).await;
+    let before = keyloom.put(DEFAULT, "2").await.unwrap();
+    assert_eq!(replaced(&mut plain).await, (before, None));
+    assert!(asked_previous(&stores[0]).is_empty());
+    // One that comes is never told an event without it: not of those that came without, and not of
+    // those that come before the store's watch is open anew.
+    stores[0].hold_watches(true);
+    let mut stream = keyloom.open_watch().await;
+    let wants = |start| WatchCreateRequest {
+        prev_kv: true,
+        ..one(DEFAULT, start)
+    };
+    stream.create(wants(before));
+    created(&mut stream).await;
+    stream.create(wants(0));
+    created(&mut stream).await;
+    let at = keyloom.put(DEFAULT, "3").await.unwrap();
+    stores[0].hold_watches(false);
+    let mut told = Vec::new();
+    while told.len() < 3 {
+        let response = stream.next().await;
+        for event in response.events {
+            let previous = event.prev_kv.map(|kv| kv.mod_revision);
+            told.push((response.watch_id, event.kv.unwrap().mod_revision, previous));
+        }
+    }
+    told.sort_unstable();
+    let first = told[0].2.unwrap();
+    assert!(first < before);
+    let expected = [
+        (0, before, Some(first)),
+        (0, at, Some(before)),
+        (1, at, Some(before)),
+    ];
+    assert_eq!(told, expected);
+    assert!(asked_previous(&stores[0]).contains(&true));
+    // Nobody watches the tenant's keys with it.
+    assert!(asked_previous(&stores[2]).is_empty());
+    // For a while it is asked for though they are gone.
+    drop(stream);
+    tokio::time::sleep(Duration::from_secs(121)).await;
+    assert_eq!(asked_previous(&stores[0]).last(), Some(&false));
+    let last = keyloom.put(DEFAULT, "4").await.unwrap();
+    assert_eq!(replaced(&mut plain).await, (at, None));
+    assert_eq!(replaced(&mut plain).await, (last, None));
+}
+
 // === a store that hangs ===
 
 #[tokio::test(start_paused = true)]

@@ -1,12 +1,12 @@
 //! The order as the hub sees it. Each question takes the ledger's lock for itself: what the hub
 //! asks only ever grows.
 
-use keyloom_hub::Places;
+use keyloom_hub::OrderView;
 use keyloom_ledger::{StoreRev, StoreSlot, UnifiedRev};
 
 use super::merged::Merged;
 
-impl Places for Merged {
+impl OrderView for Merged {
     /// What is not reserved yet may not leave.
     fn head(&self) -> UnifiedRev {
         self.read().head()

@@ -10,6 +10,7 @@ use crate::{
     compare::Compare,
     endpoint::Target,
     footprint::Footprint,
+    inprocess::InProcess,
     keyspace::Keyspace,
     plot,
     process::Process,
@@ -41,6 +42,9 @@ enum Command {
     Footprint(Footprint),
     /// How writes and lists do over more and more stores that wait for their disk
     Stores(Stores),
+    /// Keyloom's own code without sockets: calls a second on one thread and on several
+    #[command(name = "inprocess")]
+    InProcess(InProcess),
 }
 
 #[derive(Debug, Args)]
@@ -147,6 +151,7 @@ impl Arguments {
             Command::Sqlite(sqlite) => sqlite.run(),
             Command::Footprint(footprint) => footprint.run(),
             Command::Stores(stores) => stores.run(),
+            Command::InProcess(in_process) => in_process.run(),
         }
     }
 }

@@ -30,6 +30,9 @@ const TONIC: &str = "tonic";
 const GRPC_PROXY: &str = "grpc-proxy";
 const ONE: &str = "keyloom-1";
 const FOUR: &str = "keyloom-4";
+/// An earlier Keyloom, where one is given.
+const BEFORE_ONE: &str = "before-1";
+const BEFORE_FOUR: &str = "before-4";
 
 /// What is compared.
 #[derive(Debug, Args)]
@@ -37,6 +40,9 @@ pub(crate) struct Compare {
     /// The Keyloom to be measured: a release build
     #[arg(long, env = "KEYLOOM_BIN")]
     keyloom: PathBuf,
+    /// An earlier Keyloom, to be measured in the same rounds
+    #[arg(long, env = "KEYLOOM_BEFORE")]
+    before: Option<PathBuf>,
     /// The etcd that is every store, and whose grpc-proxy is compared
     #[arg(long, env = "KEYLOOM_ETCD34")]
     etcd: Option<PathBuf>,
@@ -76,6 +82,7 @@ impl Compare {
         let programs = ClusterPrograms {
             etcd,
             keyloom: self.keyloom.clone(),
+            before: self.before.clone(),
             floor: floor_folder()?,
         };
         let load = self.load.load()?;

@@ -5,7 +5,7 @@
 //! client sends and checks every answer, [`stats`] and [`report`] make the table and the JSON,
 //! [`plot`] the picture.
 //! [`compare`], [`sqlite`], [`footprint`] and [`stores`] start peers of their own and put them side by
-//! side.
+//! side; [`inprocess`] runs Keyloom within the program.
 //!
 //! It speaks only the wire, over its own thin client ([`connection`]), so that the machine's time
 //! goes to what is measured.
@@ -29,3 +29,4 @@ mod compare;
 mod sqlite;
 mod footprint;
 mod stores;
+mod inprocess;

@@ -1,7 +1,10 @@
 //! Comparisons with peers, from a clean machine: builds what is compared, and runs the load
 //! generator that starts and measures it.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
@@ -29,6 +32,9 @@ pub(crate) enum Comparison {
     Routing,
     /// Writes and lists over more and more stores that wait for the disk
     Stores,
+    /// Keyloom's own code without sockets, on one thread and on several
+    #[value(name = "inprocess")]
+    InProcess,
 }
 
 /// `arguments` are the load generator's.
@@ -39,21 +45,14 @@ pub(crate) fn compare(root: &Path, comparison: Comparison, arguments: &[String])
     if comparison == Comparison::Routing {
         return routing::show(root);
     }
+    if comparison == Comparison::InProcess {
+        let loadtest = loadtest(root)?;
+        let mut command = std::process::Command::new(&loadtest);
+        return run(command.arg("inprocess").args(arguments));
+    }
     let peers = Peers::all(root)?;
     let keyloom = build(root, "keyloom-proxy", BuildOf::Program("keyloom"))?;
-    // The floor's programs must lie beside the load generator: all of them are built.
-    run(&mut cargo(
-        root,
-        &[
-            "build",
-            "--release",
-            "--locked",
-            "--package",
-            "keyloom-loadtest",
-        ],
-    ))?;
-    let program = BuildOf::Program("keyloom-loadtest");
-    let loadtest = build(root, "keyloom-loadtest", program)?;
+    let loadtest = loadtest(root)?;
     let mut command = std::process::Command::new(&loadtest);
     command.env("KEYLOOM_BIN", &keyloom);
     command.env("KEYLOOM_PEERS", &peers.bin);
@@ -64,7 +63,9 @@ pub(crate) fn compare(root: &Path, comparison: Comparison, arguments: &[String])
             "--workload=cluster",
             "--alone=get",
         ]),
-        Comparison::Footprint | Comparison::Routing => command.arg("footprint"),
+        Comparison::Footprint | Comparison::Routing | Comparison::InProcess => {
+            command.arg("footprint")
+        }
         Comparison::Sqlite | Comparison::Stores => {
             // Not a temporary folder, which may be memory: the workspace is on a disk.
             let folder = root.join("target/bench");
@@ -77,4 +78,20 @@ pub(crate) fn compare(root: &Path, comparison: Comparison, arguments: &[String])
         }
     };
     run(command.args(arguments))
+}
+
+/// The load generator. The floor's programs must lie beside it: all of them are built.
+fn loadtest(root: &Path) -> Result<PathBuf> {
+    run(&mut cargo(
+        root,
+        &[
+            "build",
+            "--release",
+            "--locked",
+            "--package",
+            "keyloom-loadtest",
+        ],
+    ))?;
+    let program = BuildOf::Program("keyloom-loadtest");
+    build(root, "keyloom-loadtest", program)
 }

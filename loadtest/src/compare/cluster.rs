@@ -1,11 +1,16 @@
 //! The processes of a comparison.
 
-use std::{fs, net::SocketAddr, path::PathBuf, process::Command};
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Context as _, Result};
 use tempfile::TempDir;
 
-use super::{ETCD, FOUR, GRPC_PROXY, ONE, RAW, TONIC};
+use super::{BEFORE_FOUR, BEFORE_ONE, ETCD, FOUR, GRPC_PROXY, ONE, RAW, TONIC};
 use crate::{
     keyspace::namespace,
     run::Subject,
@@ -17,6 +22,7 @@ use crate::{
 pub(super) struct ClusterPrograms {
     pub(super) etcd: PathBuf,
     pub(super) keyloom: PathBuf,
+    pub(super) before: Option<PathBuf>,
     pub(super) floor: PathBuf,
 }
 
@@ -40,26 +46,50 @@ impl Cluster {
         };
         let wanted = |name: &str| only.is_empty() || only.iter().any(|only| only == name);
         let store = cluster.store(programs, ETCD).await?;
-        for name in [RAW, TONIC, GRPC_PROXY, ONE] {
+        for name in [RAW, TONIC, GRPC_PROXY] {
             if wanted(name) {
                 let (command, address) = single(programs, name, store)?;
                 cluster.serve(name, command, address).await?;
             }
         }
-        if wanted(FOUR) {
-            let mut stores = Vec::new();
-            for number in 0..4 {
-                let name = format!("store-{number}");
-                stores.push(cluster.store(programs, &name).await?);
+        let before = programs.before.as_ref();
+        let keylooms = [
+            (before, BEFORE_ONE, BEFORE_FOUR),
+            (Some(&programs.keyloom), ONE, FOUR),
+        ];
+        for (program, one, four) in keylooms {
+            let Some(program) = program else { continue };
+            if wanted(one) {
+                let address = free_address()?;
+                let mut command = keyloom(program, address);
+                command.args(["--endpoint", &format!("http://{store}")]);
+                cluster.serve(one, command, address).await?;
             }
-            let topology = cluster.path("topology.yaml");
-            fs::write(&topology, topology_of(&stores)).context("writing the topology")?;
-            let address = free_address()?;
-            let mut command = keyloom(programs, address);
-            command.arg("--topology").arg(&topology);
-            cluster.serve(FOUR, command, address).await?;
+            if wanted(four) {
+                cluster.four(programs, program, four).await?;
+            }
         }
         Ok(cluster)
+    }
+
+    /// A Keyloom in front of four stores of its own.
+    async fn four(
+        &mut self,
+        programs: &ClusterPrograms,
+        program: &Path,
+        called: &str,
+    ) -> Result<()> {
+        let mut stores = Vec::new();
+        for number in 0..4 {
+            let name = format!("store-{number}-of-{called}");
+            stores.push(self.store(programs, &name).await?);
+        }
+        let topology = self.path(&format!("{called}.yaml"));
+        fs::write(&topology, topology_of(&stores)).context("writing the topology")?;
+        let address = free_address()?;
+        let mut command = keyloom(program, address);
+        command.arg("--topology").arg(&topology);
+        self.serve(called, command, address).await
     }
 
     /// The targets in the order of the report, each with its own process.
@@ -107,17 +137,13 @@ fn single(
         RAW => floor("keyloom-floor-raw"),
         TONIC => floor("keyloom-floor-tonic"),
         GRPC_PROXY => grpc_proxy(&programs.etcd, address, store),
-        _ => {
-            let mut command = keyloom(programs, address);
-            command.args(["--endpoint", &format!("http://{store}")]);
-            command
-        }
+        other => anyhow::bail!("{other} is no proxy in front of one store"),
     };
     Ok((command, address))
 }
 
-fn keyloom(programs: &ClusterPrograms, address: SocketAddr) -> Command {
-    let mut command = Command::new(&programs.keyloom);
+fn keyloom(program: &Path, address: SocketAddr) -> Command {
+    let mut command = Command::new(program);
     command.args(["serve", "--listen", &format!("http://{address}")]);
     command.args(["--admin-listen", "127.0.0.1:0"]);
     command

@@ -1,6 +1,6 @@
 //! The figures of a comparison beside what is aimed at.
 
-use super::{ETCD, FOUR, GRPC_PROXY, ONE, RAW, TONIC};
+use super::{BEFORE_FOUR, BEFORE_ONE, ETCD, FOUR, GRPC_PROXY, ONE, RAW, TONIC};
 use crate::{
     report::{Table, figure},
     run::Outcome,
@@ -20,6 +20,9 @@ fn aims(workload: &str) -> Option<(f64, f64)> {
 /// At most so much latency, in parts of what grpc-proxy adds.
 const ADDED: f64 = 0.7;
 
+/// At most so much CPU, in parts of what an earlier Keyloom took.
+const SINCE: f64 = 1.02;
+
 /// Everything in Markdown.
 pub(super) fn text(outcomes: &[Outcome]) -> String {
     let (alone, loaded): (Vec<_>, Vec<_>) = outcomes.iter().partition(|each| each.clients == 1);
@@ -27,7 +30,7 @@ pub(super) fn text(outcomes: &[Outcome]) -> String {
         "CPU of the proxy per request, us; ratios are medians of the rounds' ratios:\n\n{}\n\
          Median latency added with one client, us, and in parts of what grpc-proxy adds:\n\n{}\n\
          Resident memory under load, MiB:\n\n{}",
-        cpu(&loaded).text(),
+        cpu(&loaded).text() + &since(&loaded),
         latency(&alone).text(),
         memory(&loaded).text()
     )
@@ -68,6 +71,38 @@ fn cpu(outcomes: &[&Outcome]) -> Table {
         ]);
     }
     table
+}
+
+/// The CPU of this Keyloom in parts of the earlier one's; nothing where there is none.
+fn since(outcomes: &[&Outcome]) -> String {
+    let mut table = Table::new(["workload", "1 / before", "aim", "4 / before", "aim"]);
+    for outcome in outcomes {
+        let to = |target: &str, before: &str| {
+            let (cpu, others) = (cpu_of(target), cpu_of(before));
+            ratio(
+                (outcome.rounds(target), &cpu),
+                (outcome.rounds(before), &others),
+            )
+        };
+        let (one, four) = (to(ONE, BEFORE_ONE), to(FOUR, BEFORE_FOUR));
+        if one.or(four).is_some() {
+            let aim = figure(Some(SINCE));
+            table.row(vec![
+                outcome.workload.clone(),
+                figure(one),
+                aim.clone(),
+                figure(four),
+                aim,
+            ]);
+        }
+    }
+    match table.rows() {
+        0 => String::new(),
+        _ => format!(
+            "\nIn parts of what the earlier one took:\n\n{}",
+            table.text()
+        ),
+    }
 }
 
 fn latency(outcomes: &[&Outcome]) -> Table {
@@ -144,6 +179,19 @@ mod tests {
     }
 
     #[test]
+    fn an_earlier_keyloom_is_compared_with() {
+        let outcome = Outcome {
+            workload: "get".to_owned(),
+            clients: 64,
+            targets: vec![target(BEFORE_ONE, 40.0, 1.0), target(ONE, 30.0, 1.0)],
+        };
+        let text = text(&[outcome]);
+        let row = text.lines().rfind(|line| line.contains("1.02"));
+        let cells: Vec<_> = row.unwrap().split('|').map(str::trim).collect();
+        assert_eq!(cells[1..6], ["get", "0.75", "1.02", "-", "1.02"]);
+    }
+
+    #[test]
     fn ratios_stand_beside_their_aims() {
         let outcome = |clients| Outcome {
             workload: "get".to_owned(),
@@ -165,6 +213,7 @@ mod tests {
                 .map(|cell| cell.trim().to_owned())
                 .collect::<Vec<_>>()
         };
+        assert!(!text.contains("the earlier one"), "there is none");
         let cpu = cells(rows[0]);
         assert_eq!(cpu[5], "30.0");
         assert_eq!((cpu[7].as_str(), cpu[9].as_str()), ("1.50", "1.10"));

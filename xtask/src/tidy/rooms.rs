@@ -61,7 +61,10 @@ const ROOMS: [Room; 20] = [
         ],
     ),
     ("etcd-client", &["etcd-api"]),
-    ("loadtest", &["etcd-api", "etcd-client"]),
+    (
+        "loadtest",
+        &["etcd-api", "etcd-client", "environment", "store", "topology", "proxy"],
+    ),
     ("testkit", &["etcd-api", "store"]),
     ("model", &[]),
     (

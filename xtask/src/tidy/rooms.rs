@@ -63,7 +63,14 @@ const ROOMS: [Room; 20] = [
     ("etcd-client", &["etcd-api"]),
     (
         "loadtest",
-        &["etcd-api", "etcd-client", "environment", "store", "topology", "proxy"],
+        &[
+            "etcd-api",
+            "etcd-client",
+            "environment",
+            "store",
+            "topology",
+            "proxy",
+        ],
     ),
     ("testkit", &["etcd-api", "store"]),
     ("model", &[]),

@@ -13,7 +13,7 @@ use crate::process::{cargo, output};
 /// A room, and the rooms it may use.
 type Room = (&'static str, &'static [&'static str]);
 
-const ROOMS: [Room; 20] = [
+const ROOMS: [Room; 21] = [
     ("etcd-api", &[]),
     ("etcd-semantics", &["etcd-api"]),
     ("planted", &[]),

@@ -116,7 +116,7 @@ impl Liar {
     }
 }
 
-/// The next answer, in the place of the true one.
+/// The next answer, instead of the true one.
 fn lie(lies: &Mutex<Option<Vec<u8>>>, rpc: Rpc, answer: Bytes) -> Bytes {
     let mut lies = lies.lock();
     let Some(with) = &mut *lies else {

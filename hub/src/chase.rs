@@ -10,7 +10,7 @@
 //! watch of a part says nothing else of where it stands while nothing happens in that part. Of
 //! other stores it reads everything, as the hub does. Once it met the history it is
 //! over upstream; what is queued comes before the hub's, whose revisions up to `delivered` are
-//! skipped. If the history moves on before that was taken, the chase begins anew.
+//! skipped. If the history moves on before that was taken, the chase starts again.
 
 use std::collections::VecDeque;
 

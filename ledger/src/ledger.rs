@@ -271,7 +271,7 @@ impl Ledger {
 
     /// Up to where somebody who was shown a store's events up to `r` has been shown everything of
     /// it: [`Self::below_next`]. Nowhere while it is not known what of the store was given out, nor
-    /// below the store's floor, above which it begins anew.
+    /// below the store's floor, above which it starts again.
     pub fn shown_up_to(&self, slot: StoreSlot, r: StoreRev) -> UnifiedRev {
         let below = self.below_next(slot, r);
         let known = self

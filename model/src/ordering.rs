@@ -165,7 +165,7 @@ impl World {
             (false, Without::HeaderBelowNext) => at.newest(without),
             (false, _) => at.ledger.below_next(slot, answer.revision),
         };
-        // `Request::holds_at`: the change of routes overtook it, and it begins anew.
+        // `Request::holds_at`: the change of routes overtook it, and it starts again.
         if !wrote && at.route_at(key, u) != slot {
             return self.drop_call(call);
         }

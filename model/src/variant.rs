@@ -43,7 +43,7 @@ pub enum Without {
     Bound,
     /// A merged watch goes nowhere while it is not known what of a store was given out.
     AbsentHeld,
-    /// Watches from before begin anew when a store is back that was away while the order was lost.
+    /// Watches from before start again when a store is back that was away while the order was lost.
     ReturnCancels,
     /// A watch below the floor of its span is refused.
     WatchFloor,

@@ -92,7 +92,7 @@ impl World {
         at.ledger.raise_floor(slot, floor);
         at.must_record = true;
         self.seen.floor_raised = true;
-        // `cancel_below`: who has not taken everything below the floor begins anew.
+        // `cancel_below`: who has not taken everything below the floor starts again.
         self.cancel_below(instance, slot, floor);
         Some(())
     }
@@ -345,7 +345,7 @@ impl World {
         })
     }
 
-    /// Watches that would gain keys without an event begin anew.
+    /// Watches that would gain keys without an event start again.
     pub(crate) fn cancel_all(&mut self, instance: usize, key: usize) {
         let nonce = self.instances[instance].nonce;
         let open = |cache: &&mut Cache| cache.watching == Some(nonce) && cache.keys.contains(&key);

@@ -72,7 +72,7 @@ pub fn first_keys(query: &RangeRequest) -> RangeRequest {
 #[derive(Clone, Debug)]
 pub struct Known {
     pub answer: PartAnswer,
-    /// Whether the whole query was read, in the place of [`first_keys`].
+    /// Whether the whole query was read, instead of [`first_keys`].
     pub whole: bool,
 }
 

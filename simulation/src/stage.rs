@@ -147,7 +147,7 @@ impl Stage {
         self.shared.lock().witnessed = revision;
     }
 
-    /// Whoever watches everything was told to begin anew. Asked once.
+    /// Whoever watches everything was told to start again. Asked once.
     pub(crate) fn has_lost_its_witness(&self) -> bool {
         std::mem::take(&mut self.shared.lock().blind)
     }

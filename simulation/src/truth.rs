@@ -2,7 +2,7 @@
 //! happened to Keyloom: crashes, hand-overs, changes of the topology.
 //!
 //! The other checkers know one segment at a time. Here a watch is followed over all its streams,
-//! for as long as it was never told to begin anew: of each store, it must have been told every
+//! for as long as it was never told to start again: of each store, it must have been told every
 //! change of its range in the store's own order, without a gap and without a repetition.
 
 use std::collections::{BTreeMap, BTreeSet};

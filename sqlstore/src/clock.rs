@@ -1,7 +1,7 @@
 //! The time of day, for the expiry of leases.
 //!
 //! Leases outlive the process, so when they end is written down as a time of day: the runtime's
-//! clock, which timers use, begins anew with each process.
+//! clock, which timers use, starts again with each process.
 
 use std::{
     fmt,

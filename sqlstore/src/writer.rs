@@ -118,7 +118,7 @@ impl<S: Session> Writer<S> {
 
     fn look_after_the_log(&mut self) {
         if let Err(fault) = self.session.between_writes() {
-            tracing::warn!(%fault, "the log could not begin anew; trying again later");
+            tracing::warn!(%fault, "the log could not be reset to its beginning; trying again later");
         }
     }
 

@@ -46,98 +46,98 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Chore {
-    /// Generates the Rust code of etcd's API from its .proto files
+    /// Generate the Rust code of etcd's API from its .proto files
     Codegen {
-        /// Only compare with what is committed
+        /// Only compare with the committed code
         #[arg(long)]
         check: bool,
     },
-    /// Checks the house rules that no compiler checks
+    /// Check the house rules that no compiler checks
     Tidy,
-    /// Formatting, lints, generated code and house rules
+    /// Check formatting, lints, generated code and house rules
     Check,
-    /// Builds the real stores and clients that the tests talk to, unless they are there
+    /// Build the real stores and clients that the tests use, if they are missing
     Peers {
-        /// Only these
+        /// Build only these
         #[arg(value_parser = peers::NAMES)]
         names: Vec<String>,
     },
-    /// Runs the tests that need real stores and real clients; without a filter those that need a
-    /// Kubernetes too
+    /// Run the tests that need real stores and real clients; without a filter also those that need
+    /// a Kubernetes
     E2e {
-        /// Only the tests whose name contains this
+        /// Run only the tests whose name contains this
         filter: Option<String>,
-        /// Handed to the test program
+        /// Arguments for the test program
         #[arg(last = true)]
         arguments: Vec<String>,
     },
-    /// Runs the tests that need a Kubernetes
+    /// Run the tests that need a Kubernetes
     Kubernetes {
-        /// Those that take hours, in the place of those that take minutes
+        /// Run the tests that take hours instead of those that take minutes
         #[arg(long)]
         long: bool,
-        /// Only the tests whose name contains this
+        /// Run only the tests whose name contains this
         filter: Option<String>,
-        /// Handed to the test program
+        /// Arguments for the test program
         #[arg(last = true)]
         arguments: Vec<String>,
     },
-    /// Keyloom at full load, with reloads, compactions, kills and pauses: nothing may break, and
-    /// nothing may grow. `soak bare` is etcds alone that are killed under the same load
+    /// Run Keyloom at full load, with reloads, compactions, kills and pauses: nothing may break, and
+    /// nothing may grow. `soak bare` runs etcds alone, killed under the same load
     Soak {
-        /// For all of it
+        /// Minutes for the whole run
         #[arg(long, env = "KEYLOOM_MINUTES", default_value_t = 60)]
         minutes: u64,
-        /// Which part
+        /// The part to run
         #[arg(value_parser = ["bare"])]
         part: Option<String>,
-        /// Handed to the test program
+        /// Arguments for the test program
         #[arg(last = true)]
         arguments: Vec<String>,
     },
-    /// The fault matrix with real processes: runs every cell, and writes docs/contributing/fault-matrix.md
+    /// Run every cell of the fault matrix with real processes, and write
+    /// docs/contributing/fault-matrix.md
     Matrix,
-    /// Starts three etcds and Keyloom in front of them
+    /// Start three etcds with Keyloom in front of them, and print commands to try
     Demo {
-        /// Where clients connect
+        /// The address for clients
         #[arg(long, default_value = "http://127.0.0.1:2379")]
         listen: String,
     },
-    /// Puts Keyloom beside its peers: builds all of them, and measures (docs/contributing/benchmarks.md)
+    /// Build Keyloom and its peers, and measure them (docs/contributing/benchmarks.md)
     Bench {
-        /// What is compared
+        /// What to compare
         comparison: bench::Comparison,
-        /// Handed to the load generator: `-- --help` lists them
+        /// Arguments for the load generator: `-- --help` lists them
         #[arg(last = true)]
         arguments: Vec<String>,
     },
-    /// Looks for inputs that break what must hold: libFuzzer over the targets of `fuzz/`. Wants a
-    /// C++ compiler
+    /// Fuzz the targets of `fuzz/` with libFuzzer. Needs a C++ compiler
     Fuzz {
-        /// For all targets together
+        /// Minutes for all targets together
         #[arg(long, default_value_t = 16)]
         minutes: u64,
-        /// Only this one
+        /// Fuzz only this target
         #[arg(value_parser = fuzz::TARGETS)]
         target: Option<String>,
     },
-    /// Runs Keyloom in a simulation that one seed decides (docs/contributing/simulation.md)
+    /// Run Keyloom in a simulation that one seed decides (docs/contributing/simulation.md)
     Simulate {
-        /// Handed to the program: `many --seeds N --from S --minutes M`, `one SEED --trace`, `planted`
+        /// Arguments for the simulation: `many --seeds N --from S --minutes M`, `one SEED --trace`, `planted`
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// The long form of what `test` does shortly to find a counterexample: the model, planted bugs,
-    /// seeds of the simulation, the fault matrix, libFuzzer and the soak. Wants a C++ compiler
+    /// Search for a counterexample for long: the model, planted bugs, seeds of the simulation, the
+    /// fault matrix, libFuzzer and the soak. Needs a C++ compiler
     Prove {
-        /// For all of it, without building: half of it is the soak's
+        /// Minutes for everything without building; the soak gets half of them
         #[arg(long, default_value_t = 120)]
         minutes: u64,
-        /// The simulation's first seed: others than the time before
+        /// The first seed of the simulation; take another one than last time
         #[arg(long, default_value_t = 1_000_000)]
         from: u64,
     },
-    /// Everything: check, the tests that need no server, e2e
+    /// Run everything: check, the tests that need no server, e2e
     Test,
 }
 

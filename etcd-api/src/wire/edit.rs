@@ -18,12 +18,12 @@ pub(super) struct Edit {
 }
 
 impl Edit {
-    /// Puts `value` in the place of the varint in `field`.
+    /// Puts `value` in place of the varint in `field`.
     pub(super) fn replace(field: &Field<'_>, value: u64) -> Self {
         Self::over(field.value_at, field.end, value)
     }
 
-    /// Puts `value` in the place of the varint at `at..end`.
+    /// Puts `value` in place of the varint at `at..end`.
     pub(super) fn over(at: usize, end: usize, value: u64) -> Self {
         Self {
             at,

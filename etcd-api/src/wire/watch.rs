@@ -41,7 +41,7 @@ pub struct WatchAnswer {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RawEvent {
     pub mod_revision: i64,
-    /// Whether the key was deleted in the place of being put.
+    /// Whether the key was deleted instead of being put.
     pub is_delete: bool,
     /// Where the key stands.
     key: (u32, u32),

@@ -108,7 +108,7 @@ impl Hub {
         }
     }
 
-    /// Whoever still needs an era that is long over begins anew.
+    /// Whoever still needs an era that is long over starts again.
     fn end_era(&mut self, until: UnifiedRev) {
         let turning: Vec<_> = self.turning.iter().copied().collect();
         for id in turning {
@@ -141,7 +141,7 @@ impl Hub {
         self.ask_previous(id);
     }
 
-    /// Every watcher of a topic begins anew at `floor`.
+    /// Every watcher of a topic starts again at `floor`.
     fn cancel_all(&mut self, id: TopicId, floor: UnifiedRev) {
         let watchers = self.topics.get(&id).map(|topic| topic.watchers.clone());
         for id in watchers.into_iter().flatten() {

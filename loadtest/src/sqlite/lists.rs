@@ -188,7 +188,7 @@ impl Question {
         ensure!(got == expected, "{got} objects, not {expected}");
         for (place, kv) in (start..).zip(&answer.kvs) {
             let key = key(place);
-            ensure!(kv.key == key, "{:?} in the place of {key:?}", kv.key);
+            ensure!(kv.key == key, "{:?} instead of {key:?}", kv.key);
             let number = usize::from(!self.old && place % CHANGED == 0);
             let value = version(&key, number, self.size);
             ensure!(

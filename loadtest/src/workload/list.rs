@@ -102,7 +102,7 @@ impl List {
         );
         for (place, kv) in (self.offset..).zip(&answer.kvs) {
             let key = self.key(place);
-            ensure!(kv.key == key, "{:?} in the place of {key:?}", kv.key);
+            ensure!(kv.key == key, "{:?} instead of {key:?}", kv.key);
             let value = value(&key, self.shape.keyspace.object_size);
             ensure!(kv.value == value, "another value of {key:?}");
         }

@@ -81,7 +81,7 @@ impl Batch {
         self.marks.next_place.0 += i64::try_from(changes.len()).unwrap_or(i64::MAX);
         self.deltas.extend(changes.iter().map(delta));
         let mut events: Vec<_> = changes.into_iter().map(event).collect();
-        // They are in the place of the changes, which is larger.
+        // They replace the changes, which are larger.
         events.shrink_to_fit();
         self.revisions.push(Revision {
             revision: self.marks.revision,

@@ -173,7 +173,7 @@ impl Chores {
         if began.elapsed() > LONG {
             self.rows = (self.rows / 2).max(FEWEST_ROWS);
         }
-        // Should the transaction fail, the sweep begins anew from the marks.
+        // Should the transaction fail, the sweep starts again from the marks.
         self.sweep = (to < sweep.end).then_some(Sweep { at: to, ..sweep });
         self.gives_back |= self.sweep.is_none();
         Ok(())

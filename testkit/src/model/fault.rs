@@ -86,7 +86,7 @@ impl Faults {
 }
 
 impl Nonsense {
-    /// Puts nonsense in the place of the true answer.
+    /// Puts nonsense in place of the true answer.
     pub(super) fn instead_of(&self, answer: Bytes) -> Bytes {
         match self {
             // Field number 0 does not exist.

@@ -45,7 +45,7 @@ fn delete(prefix: &'static str) -> Step {
     })
 }
 
-/// Puts the parts in the place of each sweep; gives back how many had several.
+/// Puts the parts in place of each sweep; gives back how many had several.
 pub(super) fn take_apart(
     operations: &mut Vec<Operation>,
     replay: &Replay,

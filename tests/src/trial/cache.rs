@@ -134,7 +134,7 @@ impl Shown {
                     .collect()
             };
             book.fault(format!(
-                "{}: in the end it holds {:?} in the place of {:?}",
+                "{}: in the end it holds {:?} instead of {:?}",
                 self.name,
                 differ(&held, &now),
                 differ(&now, &held)

@@ -1,7 +1,7 @@
 //! Checkpoints: moving committed pages from the write-ahead log into the database file.
 //!
 //! A thread of its own does it, in SQLite's passive way, which waits for nobody and makes nobody
-//! wait. Only one thing it cannot do while writes keep coming: the log begins anew only at a
+//! wait. Only one thing it cannot do while writes keep coming: the log starts again only at a
 //! moment in which it has nothing left to move. So where the log has grown long, the thread moves
 //! the bulk, again and again until little is left, and the writer moves that between two
 //! transactions.
@@ -38,7 +38,7 @@ use crate::{error::OpenError, session::Sql, statement::Statement};
 struct Limits {
     /// From here on a checkpoint is worth its while.
     soon: i64,
-    /// From here on the log should begin anew.
+    /// From here on the log should start again.
     long: i64,
     /// What the writer may be left with: a few milliseconds. Doubled each time that writes were
     /// faster than the thread, so that there is an end to it.

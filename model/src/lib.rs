@@ -10,10 +10,10 @@
 //! | the order itself | `ledger.rs` | `ledger/src/ledger.rs`, `recover.rs` (`tests/same_ledger.rs` holds them together) |
 //! | answers and their place | `ordering.rs` | `proxy/src/order/merged.rs` |
 //! | own writes, terms, take-over | `terms.rs` | `proxy/src/order/keeper.rs`, `term.rs` |
-//! | crashes and starts | `recovery.rs` | `proxy/src/order/start.rs` |
+//! | crashes and starts | `recovery.rs` | `proxy/src/bringup/start.rs` |
 //! | lists, the hub, merged watches | `watching.rs` | `proxy/src/services/merged.rs`, `proxy/src/feeds`, `hub` |
 //! | compaction | `compaction.rs` | `proxy/src/services/compact.rs` |
-//! | changes of routes | `routes.rs` | `proxy/src/reload`, `proxy/src/order/reroute.rs`, `hub/src/eras.rs` |
+//! | changes of routes | `routes.rs` | `proxy/src/bringup`, `proxy/src/order/reroute.rs`, `hub/src/eras.rs` |
 //! | leases | `leases.rs` | `proxy/src/services/lease` |
 //!
 //! `cargo test -p keyloom-model` explores the small scenes, and shows for each rule of [`Without`]

@@ -1,4 +1,4 @@
-//! The end of a run, in good order or not, and the beginning of the next: `proxy/src/order/start.rs`,
+//! The end of a run, in good order or not, and the beginning of the next: `proxy/src/bringup/start.rs`,
 //! `ledger/src/recover.rs`.
 
 use crate::{

@@ -1,5 +1,5 @@
-//! A change of routes: `proxy/src/reload/change.rs`, `change/check.rs`, `change/apply.rs`,
-//! `reload/gate.rs`, `order/reroute.rs`, `hub/src/hub/reroute.rs`.
+//! A change of routes: `proxy/src/bringup/change.rs`, `change/check.rs`, `change/apply.rs`,
+//! `snapshot/gate.rs`, `order/reroute.rs`, `hub/src/hub/reroute.rs`.
 //!
 //! Key 2 leaves the default store for the other one.
 //!

@@ -14,10 +14,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::debug;
 
 use crate::{
+    bringup::{FileStatus, Stray, StrayCursor},
     gauges::Gauges,
     instance::Instance,
     listen::Accept,
-    reload::{Status, Stray, StrayCursor},
     stores::Stores,
 };
 
@@ -28,7 +28,7 @@ pub(crate) struct Shared {
     registry: Registry,
     gauges: Gauges,
     stores: Arc<Stores>,
-    topology: Status,
+    topology: FileStatus,
     instance: RwLock<Option<Arc<Instance>>>,
 }
 
@@ -39,7 +39,7 @@ impl std::fmt::Debug for Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(mut registry: Registry, stores: Arc<Stores>, topology: Status) -> Self {
+    pub(crate) fn new(mut registry: Registry, stores: Arc<Stores>, topology: FileStatus) -> Self {
         let gauges = Gauges::register(&mut registry);
         Self {
             registry,

@@ -3,7 +3,6 @@
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
-use keyloom_environment::{Dial, Random};
 use keyloom_sqlstore::Restored;
 use prometheus_client::{metrics::gauge::Gauge, registry::Registry};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -11,13 +10,14 @@ use tracing::{error, info, warn};
 
 use crate::{
     admin,
-    instance::{self, Instance, WatchOptions},
-    listen::{self, Accept, Limits, Listen, ListenUrl, ServerTls, TlsFiles},
-    metrics::Metrics,
-    order::RenewOn,
-    reload::{FileChanges, Following, OpenStores, Status, TopologyMetrics},
+    bringup::{FileStatus, Following},
+    environment::Environment,
+    feeds::WatchOptions,
+    instance::{self, Instance},
+    listen::{self, Accept, Limits, ListenUrl, ServerTls, TlsFiles},
+    metrics::{Metrics, TopologyMetrics},
     stack::{Extras, stack},
-    stores::Stores,
+    stores::{OpenStores, Stores},
     topology_file,
 };
 
@@ -50,16 +50,6 @@ pub struct ServeOptions {
     pub stop_if_refused: bool,
 }
 
-/// What the program takes from outside.
-#[derive(Clone, Debug)]
-pub struct Environment {
-    pub dial: Arc<dyn Dial>,
-    pub listen: Arc<dyn Listen>,
-    pub random: Arc<dyn Random>,
-    pub changes: FileChanges,
-    pub renew_on: RenewOn,
-}
-
 /// Told what a supervisor or a test waits for.
 pub type Announce = Box<dyn Fn(&str) + Send + Sync>;
 
@@ -84,7 +74,7 @@ pub async fn serve(
         options.watch.progress_interval,
     ));
     let opened = stores.open_all(&topology).await?;
-    let status = Status::default();
+    let status = FileStatus::default();
     let shared = admin::Shared::new(registry, Arc::clone(&stores), status.clone());
     let shared = Arc::new(shared);
     let admin = serve_admin(&options, &environment, &shared, &announce).await?;
@@ -169,12 +159,13 @@ async fn follow(
     chores: &Chores,
 ) -> Result<()> {
     if let Some(mut following) = following {
-        if let Err(why) = following.read(instance).await
+        let reconfigurer = instance.reconfigurer();
+        if let Err(why) = following.read(&reconfigurer).await
             && options.stop_if_refused
         {
             anyhow::bail!("the topology file is refused: {why}");
         }
-        let run = following.run(Arc::clone(instance), chores.stop.clone());
+        let run = following.run(reconfigurer, chores.stop.clone());
         chores.tasks.spawn(run);
     }
     let (instance, stop) = (Arc::clone(instance), chores.stop.clone());

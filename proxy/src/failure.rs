@@ -4,7 +4,7 @@ use keyloom_etcd_api::{Code, EtcdError, Status, wire::WireError};
 use keyloom_router::{DeleteError, Refused};
 use keyloom_store::CallError;
 
-use crate::{order::OrderError, reload::Superseded};
+use crate::{order::OrderError, snapshot::Superseded};
 
 /// Why a call has no answer.
 #[derive(Debug, thiserror::Error)]

@@ -10,6 +10,7 @@
 
 mod chase;
 mod follow;
+mod late;
 mod progress;
 
 use std::{
@@ -31,10 +32,9 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
-    WatchOptions,
-    order::{Answered, Merged, Order, OrderError},
-    reload::LateWrites,
-    snapshot::{Member, ServingSnapshot},
+    metrics::TopologyMetrics,
+    order::{Answered, Merged, OrderError},
+    snapshot::{ServingSnapshot, ServingStore},
 };
 
 /// How many revisions of a store the hub reads again at start, so that clients that come back to a
@@ -51,6 +51,28 @@ const ASK: Duration = Duration::from_millis(50);
 /// How many chases read one store at once.
 const CHASES: usize = 8;
 
+/// What watches over several stores may take.
+#[derive(Clone, Debug)]
+pub struct WatchOptions {
+    /// Between two looks at whether a watch that asked for it is to be told of its progress.
+    pub progress_interval: Duration,
+    /// Of each store's last events that are kept for watches that come back.
+    pub history_bytes: usize,
+    /// And so many revisions of each store at most.
+    pub history_revisions: usize,
+}
+
+impl Default for WatchOptions {
+    /// 5 s is what Kubernetes sets for its etcds; etcd's own default is 10 min.
+    fn default() -> Self {
+        Self {
+            progress_interval: Duration::from_secs(5),
+            history_bytes: 64 << 20,
+            history_revisions: 200_000,
+        }
+    }
+}
+
 /// The feeds, which end with it.
 #[derive(Debug)]
 pub(crate) struct Feeding {
@@ -61,16 +83,16 @@ pub(crate) struct Feeding {
 #[derive(Debug)]
 pub(crate) struct Feeds {
     state: Mutex<State>,
-    order: Arc<Order>,
+    order: Arc<Merged>,
     followed: RwLock<BTreeMap<StoreSlot, Followed>>,
-    late: LateWrites,
+    metrics: TopologyMetrics,
     stop: CancellationToken,
 }
 
 /// A store that is followed. Changed when the topology is.
 #[derive(Clone, Debug)]
 struct Followed {
-    member: Member,
+    member: ServingStore,
     /// What it had when it was first followed: nobody watched anything below.
     begun: StoreRev,
     chasing: Arc<Semaphore>,
@@ -111,17 +133,14 @@ pub(crate) fn routes_of(snapshot: &ServingSnapshot) -> Routes {
 }
 
 impl Feeding {
-    /// Begins to follow every store; `None` with one store, whose watches pass through.
+    /// Begins to follow every store.
     pub(crate) fn start(
-        order: &Arc<Order>,
+        order: &Arc<Merged>,
         snapshot: &ServingSnapshot,
         options: &WatchOptions,
-        late: LateWrites,
+        metrics: TopologyMetrics,
         stop: &CancellationToken,
-    ) -> Option<Self> {
-        let Order::Merged(merged) = &**order else {
-            return None;
-        };
+    ) -> Self {
         let stop = stop.child_token();
         let bounds = Bounds {
             history_bytes: options.history_bytes,
@@ -130,7 +149,7 @@ impl Feeding {
         };
         let primed = PRIMED.min(i64::try_from(options.history_revisions).unwrap_or(PRIMED));
         let frontiers = snapshot.stores().map(|member| {
-            let primed = merged.frontier(member.slot).get() - primed;
+            let primed = order.frontier(member.slot).get() - primed;
             (
                 member.slot,
                 StoreRev::new(primed.max(StoreRev::FIRST.get())),
@@ -146,22 +165,22 @@ impl Feeding {
             state: Mutex::new(state),
             order: Arc::clone(order),
             followed: RwLock::default(),
-            late,
+            metrics,
             stop: stop.clone(),
         });
         for member in snapshot.stores() {
-            feeds.follow(member.clone(), merged.frontier(member.slot));
+            feeds.follow(member.clone(), order.frontier(member.slot));
         }
-        Some(Self {
+        Self {
             feeds,
             _stop: stop.drop_guard(),
-        })
+        }
     }
 }
 
 impl Feeds {
     /// Follows a store from now on.
-    fn follow(self: &Arc<Self>, member: Member, begun: StoreRev) {
+    fn follow(self: &Arc<Self>, member: ServingStore, begun: StoreRev) {
         let slot = member.slot;
         let followed = Followed {
             member,
@@ -179,9 +198,7 @@ impl Feeds {
     /// Follows the stores of another snapshot: new ones from where the ledger has them, those that
     /// are reached otherwise by their new way, and those that left up to where the ledger has them.
     pub(crate) fn refollow(self: &Arc<Self>, snapshot: &ServingSnapshot) {
-        let Order::Merged(order) = &*self.order else {
-            return;
-        };
+        let order = &self.order;
         let mut begin = Vec::new();
         {
             let mut followed = self.followed.write();
@@ -222,15 +239,9 @@ impl Feeds {
     }
 
     /// One call to the hub, and whatever it asks for.
-    pub(crate) fn with<T>(
-        self: &Arc<Self>,
-        call: impl FnOnce(&mut Hub, &Merged) -> T,
-    ) -> Option<T> {
-        let Order::Merged(order) = &*self.order else {
-            return None;
-        };
+    pub(crate) fn with<T>(self: &Arc<Self>, call: impl FnOnce(&mut Hub, &Merged) -> T) -> T {
         let mut state = self.state.lock();
-        let result = call(&mut state.hub, order);
+        let result = call(&mut state.hub, &self.order);
         let signals = state.hub.signals();
         let resumed = signals.resumed.iter().filter_map(|id| state.chases.get(id));
         let woken = signals.woken.iter().filter_map(|id| state.streams.get(id));
@@ -250,7 +261,7 @@ impl Feeds {
         {
             changed.notify_waiters();
         }
-        Some(result)
+        result
     }
 
     /// Has a client stream told when there is something for it.
@@ -263,8 +274,8 @@ impl Feeds {
     }
 
     /// Opens the watch of a feed.
-    async fn open(&self, member: &Member, feed: &Feed) -> Result<Answers, FeedEnd> {
-        self.merged()?.admit(member.slot)?;
+    async fn open(&self, member: &ServingStore, feed: &Feed) -> Result<Answers, FeedEnd> {
+        self.order.admit(member.slot)?;
         // The watch is open as long as its requests are not at an end.
         let asks = feed.is_of_range();
         let more = stream::unfold((), move |()| async move {
@@ -278,15 +289,8 @@ impl Feeds {
         Ok(member.store.stream(Rpc::Watch, requests.boxed()).await?)
     }
 
-    fn merged(&self) -> Result<&Merged, OrderError> {
-        match &*self.order {
-            Order::Merged(order) => Ok(order),
-            Order::Native => Err(OrderError::Stopped("there is one store".to_owned())),
-        }
-    }
-
     /// Believes only the cluster that joined the ledger.
-    fn recognise(&self, member: &Member, cluster_id: u64) -> Result<(), OrderError> {
+    fn recognise(&self, member: &ServingStore, cluster_id: u64) -> Result<(), OrderError> {
         if cluster_id == member.cluster_id {
             return Ok(());
         }
@@ -294,20 +298,20 @@ impl Feeds {
             known: member.cluster_id,
             answered: cluster_id,
         };
-        self.merged()?.shut_out(member.slot, error.clone());
+        self.order.shut_out(member.slot, error.clone());
         Err(error)
     }
 
     /// Waits until the ledger covers a revision that the hub is about to take.
     async fn sequence_delivered(&self, slot: StoreSlot, to: StoreRev) -> Result<(), OrderError> {
         let answered = answered(slot, to, true);
-        self.merged()?.sequence(answered).await.map(drop)
+        self.order.sequence(answered).await.map(drop)
     }
 
     /// Waits until the ledger covers a revision.
     async fn sequence(&self, slot: StoreSlot, revision: StoreRev) -> Result<(), OrderError> {
         let answered = answered(slot, revision, false);
-        self.merged()?.sequence(answered).await.map(drop)
+        self.order.sequence(answered).await.map(drop)
     }
 }
 

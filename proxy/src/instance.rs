@@ -4,22 +4,23 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use futures_util::{StreamExt as _, stream::BoxStream};
 use keyloom_environment::Random;
 use keyloom_etcd_api::{Rpc, Status};
 use keyloom_hub::HubGauges;
-use keyloom_store::Store;
+use keyloom_store::{Requests, Store};
 use keyloom_topology::Topology;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    order::{self, Begin, Keeping, LeadershipOptions, Order, OrderError, RenewOn},
-    reload::{
-        self, LateWrites, OpenStores, Reconfigurer, Refusal, StrayCursor, Strays, Taken,
-        TopologyMetrics,
-    },
+    bringup::{self, Applied, Reconfigurer, Refusal, Start, StrayCursor, Strays},
+    feeds::WatchOptions,
+    metrics::TopologyMetrics,
+    order::{Keeping, LeadershipOptions, Order, OrderError, RenewOn},
     services::{Context, Services, Settings},
+    stores::OpenStores,
 };
 
 /// How long a status waits for a store.
@@ -36,7 +37,7 @@ pub enum StartError {
     Stores { topology: usize, given: usize },
     /// The ledger and the stores do not fit together.
     #[error(transparent)]
-    Order(#[from] order::BeginError),
+    Order(#[from] bringup::BringUpError),
     /// It was told to stop before the stores had answered, or before the leadership was free.
     #[error("stopped before it could serve")]
     Stopped,
@@ -57,33 +58,11 @@ pub struct Options {
     pub metrics: TopologyMetrics,
 }
 
-/// What watches over several stores may take.
-#[derive(Clone, Debug)]
-pub struct WatchOptions {
-    /// Between two looks at whether a watch that asked for it is to be told of its progress.
-    pub progress_interval: Duration,
-    /// Of each store's last events that are kept for watches that come back.
-    pub history_bytes: usize,
-    /// And so many revisions of each store at most.
-    pub history_revisions: usize,
-}
-
-impl Default for WatchOptions {
-    /// 5 s is what Kubernetes sets for its etcds; etcd's own default is 10 min.
-    fn default() -> Self {
-        Self {
-            progress_interval: Duration::from_secs(5),
-            history_bytes: 64 << 20,
-            history_revisions: 200_000,
-        }
-    }
-}
-
 /// A running Keyloom.
 #[derive(Debug)]
 pub struct Instance {
     pub(crate) services: Arc<Services>,
-    reconfigurer: Reconfigurer,
+    reconfigurer: Arc<Reconfigurer>,
     stop: CancellationToken,
     /// Until the instance ends.
     keeping: Mutex<Option<Keeping>>,
@@ -109,7 +88,7 @@ impl Instance {
                 given: stores.len(),
             });
         }
-        let begin = Begin {
+        let start = Start {
             stores: specs
                 .iter()
                 .map(|spec| spec.name.clone())
@@ -124,19 +103,26 @@ impl Instance {
             open: Arc::clone(&options.open),
             stop: stop.clone(),
         };
-        let begun = tokio::select! {
-            begun = order::begin(begin) => begun?,
+        let started = tokio::select! {
+            started = bringup::start(start) => started?,
             () = stop.cancelled() => return Err(StartError::Stopped),
         };
         let settings = Settings {
             status_timeout: STATUS_TIMEOUT,
             watch: options.watch,
         };
-        let (keeper, keeping) = begun.keeper.unzip();
-        let late = LateWrites(options.metrics.clone());
-        let services = Services::new(begun.snapshot, begun.identity, settings, keeper, late);
+        let (keeper, keeping) = started.keeper.unzip();
+        let metrics = options.metrics.clone();
+        let services = Services::new(
+            started.snapshot,
+            started.identity,
+            settings,
+            keeper,
+            metrics,
+        );
         let services = Arc::new(services);
         let reconfigurer = Reconfigurer::new(Arc::clone(&services), options.open, options.metrics);
+        let reconfigurer = Arc::new(reconfigurer);
         Ok(Self {
             services,
             reconfigurer,
@@ -162,12 +148,56 @@ impl Instance {
             .into_bytes())
     }
 
+    /// Answers one streaming call.
+    ///
+    /// # Errors
+    /// The status that a client gets, here or as the last answer.
+    pub async fn stream(
+        &self,
+        rpc: Rpc,
+        requests: Requests,
+    ) -> Result<BoxStream<'static, Result<Bytes, Status>>, Status> {
+        self.stream_with(rpc, requests, Context::until(None)).await
+    }
+
+    /// [`Self::stream`] of a client that wants to hear it when there is no leader: here, when this
+    /// instance's leadership is over.
+    ///
+    /// # Errors
+    /// The same.
+    pub async fn stream_that_needs_leader(
+        &self,
+        rpc: Rpc,
+        requests: Requests,
+    ) -> Result<BoxStream<'static, Result<Bytes, Status>>, Status> {
+        let context = Context {
+            needs_leader: true,
+            ..Context::until(None)
+        };
+        self.stream_with(rpc, requests, context).await
+    }
+
+    async fn stream_with(
+        &self,
+        rpc: Rpc,
+        requests: Requests,
+        context: Context,
+    ) -> Result<BoxStream<'static, Result<Bytes, Status>>, Status> {
+        let answers = self.services.stream(rpc, requests, context).await?;
+        Ok(answers.map(|answer| Ok(answer?)).boxed())
+    }
+
     /// Serves as `topology` says from now on, or refuses it and serves as before.
     ///
     /// # Errors
     /// Why it was refused.
-    pub async fn take(&self, topology: Topology) -> Result<Taken, Refusal> {
-        self.reconfigurer.take(topology).await
+    pub async fn apply(&self, topology: Topology) -> Result<Applied, Refusal> {
+        self.reconfigurer.apply(topology).await
+    }
+
+    /// What applies topologies.
+    pub(crate) fn reconfigurer(&self) -> Arc<Reconfigurer> {
+        Arc::clone(&self.reconfigurer)
     }
 
     /// The topology that is served, as a file without passwords.
@@ -182,7 +212,7 @@ impl Instance {
 
     /// Keys that a store holds and that route elsewhere, behind a place.
     pub(crate) async fn strays(&self, from: Option<StrayCursor>) -> Result<Strays, String> {
-        reload::strays(&self.services.snapshot.load_full(), from).await
+        bringup::strays(&self.services.snapshot.load_full(), from).await
     }
 
     /// Counts them all, for the metrics.
@@ -192,9 +222,8 @@ impl Instance {
 
     /// What its watches have at this moment; nothing with one store, whose watches pass through.
     pub(crate) fn gauges(&self) -> HubGauges {
-        let snapshot = self.services.snapshot.load();
-        let feeding = snapshot.runtime.feeding.as_ref();
-        let gauges = feeding.and_then(|feeding| feeding.feeds.with(|hub, _| hub.gauges()));
+        let runtime = self.services.runtime.as_ref();
+        let gauges = runtime.map(|runtime| runtime.feeds().with(|hub, _| hub.gauges()));
         gauges.unwrap_or_default()
     }
 
@@ -209,7 +238,7 @@ impl Instance {
     /// # Errors
     /// Why it may not.
     pub fn ready(&self) -> Result<(), String> {
-        match &*self.services.snapshot.load().order {
+        match &self.services.snapshot.load().order {
             Order::Native => Ok(()),
             Order::Merged(order) => match order.may_leave() {
                 // In a moment.
@@ -224,7 +253,7 @@ impl Instance {
     /// # Errors
     /// What stopped it.
     pub fn alive(&self) -> Result<(), String> {
-        match &*self.services.snapshot.load().order {
+        match &self.services.snapshot.load().order {
             Order::Native => Ok(()),
             Order::Merged(order) => order.stopped().map_or(Ok(()), Err),
         }

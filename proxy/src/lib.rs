@@ -5,29 +5,34 @@
 
 mod app;
 mod instance;
+mod bringup;
 
 mod listen;
 mod stack;
 mod services;
+mod runtime;
 mod feeds;
-mod order;
-mod snapshot;
-mod reload;
-mod identity;
 mod failure;
+mod snapshot;
+mod order;
+mod identity;
 
 mod stores;
 mod transfer;
-mod probe;
 mod topology_file;
 mod admin;
 mod metrics;
 mod gauges;
+mod environment;
 
 pub mod cli;
 
-pub use app::{Announce, Environment, ServeOptions, serve};
-pub use instance::{Instance, Options, StartError, WatchOptions};
+pub use app::{Announce, ServeOptions, serve};
+pub use bringup::{AcceptedError, Applied, BringUpError, Refusal};
+pub use environment::{Environment, FileChanges};
+pub use feeds::WatchOptions;
+pub use instance::{Instance, Options, StartError};
 pub use listen::{Accept, Listen, ListenUrl, ListenUrlError, TlsFiles, TokioListen};
-pub use order::{BeginError, RenewOn};
-pub use reload::{AcceptedError, FileChanges, OpenStores, Refusal, Taken, TopologyMetrics};
+pub use metrics::TopologyMetrics;
+pub use order::{LedgerError, RenewOn};
+pub use stores::OpenStores;

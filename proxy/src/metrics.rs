@@ -1,5 +1,7 @@
 //! The metrics of the endpoint, registered on a registry that is passed in.
 
+mod topology;
+
 use std::{sync::OnceLock, time::Duration};
 
 use keyloom_etcd_api::{Code, Rpc};
@@ -12,6 +14,9 @@ use prometheus_client::{
     },
     registry::Registry,
 };
+
+pub(crate) use topology::Outcome;
+pub use topology::TopologyMetrics;
 
 /// Counts and durations of the calls that clients make.
 #[derive(Debug)]

@@ -19,26 +19,33 @@ mod outward;
 mod inward;
 mod order_view;
 mod reroute;
+mod restore;
 mod sequence;
-mod start;
+mod standing;
+
+use std::sync::Arc;
 
 pub(crate) use error::OrderError;
 pub(crate) use inward::Inward;
 pub use keeper::RenewOn;
-pub(crate) use keeper::{Keeper, Keeping, reserved_prefix};
-pub(crate) use leadership::LeadershipOptions;
+pub(crate) use keeper::{
+    Keeper, KeeperStart, Keeping, NotWritten, RESERVED_AHEAD, is_accepted, reserved_prefix,
+    start_keeper,
+};
+pub(crate) use leadership::{LeadershipOptions, TakenLeadership, take};
 pub(crate) use merged::{Cut, Merged};
 pub(crate) use outward::{Native, Outward};
-pub(crate) use reroute::{Arrival, Looked, Rerouted};
+pub(crate) use reroute::{KnownUpTo, RerouteError, Rerouted};
+pub use restore::LedgerError;
+pub(crate) use restore::{PersistedLedger, StoreAtStart, new_ledger, recover_ledger, restore};
 pub(crate) use sequence::{Answered, Sequenced};
-pub use start::BeginError;
-pub(crate) use start::{Begin, begin};
+pub(crate) use standing::{NotEnrolled, StoreStanding, enroll};
 
 /// Who orders the revisions that clients see.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Order {
     /// The only store: `u = r`, and Keyloom writes nothing of its own.
     Native,
     /// The ledger.
-    Merged(Box<Merged>),
+    Merged(Arc<Merged>),
 }

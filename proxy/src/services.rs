@@ -34,13 +34,13 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    WatchOptions,
     failure::Failure,
-    feeds::Feeding,
+    feeds::WatchOptions,
     identity::Identity,
-    order::{Order, OrderError},
-    reload::{Gate, LateWrites},
-    snapshot::{MergedRuntime, ServingSnapshot},
+    metrics::TopologyMetrics,
+    order::{Keeper, Merged, Order, OrderError},
+    runtime::MergedRuntime,
+    snapshot::{Gate, ServingSnapshot},
 };
 use lease::Leases;
 use pages::Pages;
@@ -75,11 +75,14 @@ impl Context {
     pub(crate) async fn until_may_leave(self, order: &Order) -> Result<(), Failure> {
         match order {
             Order::Native => Ok(()),
-            Order::Merged(order) => {
-                let may = order.until_may_leave().await;
-                may.map_err(|error| self.ended(error))
-            }
+            Order::Merged(order) => self.until_order_allows(order).await,
         }
+    }
+
+    /// [`Self::until_may_leave`] over several stores.
+    pub(crate) async fn until_order_allows(self, order: &Merged) -> Result<(), Failure> {
+        let may = order.until_may_leave().await;
+        may.map_err(|error| self.ended(error))
     }
 
     /// Why nothing may leave, as this client wants to hear it.
@@ -127,6 +130,8 @@ impl Answer {
 #[derive(Debug)]
 pub(crate) struct Services {
     pub(crate) snapshot: ArcSwap<ServingSnapshot>,
+    /// `None` with one store.
+    pub(crate) runtime: Option<Arc<MergedRuntime>>,
     /// Holds writes back while their keys move.
     pub(crate) gate: Arc<Gate>,
     pub(crate) identity: Arc<Identity>,
@@ -142,18 +147,21 @@ pub(crate) struct Services {
 
 impl Services {
     pub(crate) fn new(
-        mut snapshot: ServingSnapshot,
+        snapshot: ServingSnapshot,
         identity: Arc<Identity>,
         settings: Settings,
-        keeper: Option<crate::order::Keeper>,
-        late: LateWrites,
+        keeper: Option<Keeper>,
+        metrics: TopologyMetrics,
     ) -> Self {
         let stopping = CancellationToken::new();
-        let feeding = Feeding::start(&snapshot.order, &snapshot, &settings.watch, late, &stopping);
-        let feeding = feeding.map(Arc::new);
-        snapshot.runtime = MergedRuntime { keeper, feeding };
+        let runtime = snapshot.merged().zip(keeper).map(|(order, keeper)| {
+            let (order, watch) = (Arc::clone(order), &settings.watch);
+            let runtime = MergedRuntime::start(order, keeper, &snapshot, watch, metrics, &stopping);
+            Arc::new(runtime)
+        });
         Self {
             snapshot: ArcSwap::from_pointee(snapshot),
+            runtime,
             gate: Arc::default(),
             identity,
             settings,
@@ -197,7 +205,7 @@ impl Services {
         message: Bytes,
         context: Context,
     ) -> Result<Answer, Failure> {
-        match (rpc, &*snapshot.order) {
+        match (rpc, &snapshot.order) {
             (Rpc::MemberList, _) => self.member_list().await.map(Answer::from),
             (Rpc::Status, _) => Box::pin(self.status(snapshot, context))
                 .await

@@ -1,5 +1,8 @@
 //! What one request works with: a topology, its stores and their order, in one snapshot.
 
+mod floors;
+mod gate;
+
 use std::sync::{
     Arc,
     atomic::{AtomicBool, AtomicI64, Ordering},
@@ -9,15 +12,14 @@ use keyloom_ledger::{StoreSlot, UnifiedRev};
 use keyloom_store::Store;
 use keyloom_topology::{StoreIndex, Topology};
 
-use crate::{
-    feeds::Feeding,
-    order::{Keeper, Merged, Order},
-    reload::{Floors, Traffic},
-};
+use crate::order::{Merged, Order};
+
+pub(crate) use floors::{Floors, KeptFloor};
+pub(crate) use gate::{Gate, Holding, Superseded, Traffic, UnderWay};
 
 /// One store of the snapshot.
 #[derive(Clone, Debug)]
-pub(crate) struct Member {
+pub(crate) struct ServingStore {
     pub(crate) name: String,
     pub(crate) store: Arc<dyn Store>,
     /// The store's place in the ledger, which outlives topologies.
@@ -35,22 +37,14 @@ pub(crate) struct Member {
 pub(crate) struct ServingSnapshot {
     pub(crate) topology: Topology,
     /// In the order of the topology's stores.
-    pub(crate) members: Vec<Member>,
+    pub(crate) backends: Vec<ServingStore>,
     /// Counts the snapshots, so that what was remembered under one is not used under another.
     pub(crate) generation: u64,
     /// Below which ranges that moved cannot be read or watched.
     pub(crate) floors: Floors,
     /// Who orders the revisions of these stores.
-    pub(crate) order: Arc<Order>,
-    pub(crate) runtime: MergedRuntime,
+    pub(crate) order: Order,
     pub(crate) validity: Validity,
-}
-
-/// What works behind the merged order; nothing with one store.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct MergedRuntime {
-    pub(crate) keeper: Option<Keeper>,
-    pub(crate) feeding: Option<Arc<Feeding>>,
 }
 
 /// How long a snapshot may be answered from.
@@ -95,36 +89,35 @@ impl Validity {
 
 impl ServingSnapshot {
     /// The first snapshot.
-    pub(crate) fn begun(topology: Topology, members: Vec<Member>, order: Arc<Order>) -> Self {
+    pub(crate) fn first(topology: Topology, backends: Vec<ServingStore>, order: Order) -> Self {
         Self {
             topology,
-            members,
+            backends,
             generation: 0,
             floors: Floors::default(),
             order,
-            runtime: MergedRuntime::default(),
             validity: Validity::default(),
         }
     }
 
     /// The member behind a store index of this snapshot's topology.
-    pub(crate) fn member(&self, index: StoreIndex) -> Option<&Member> {
-        self.members.get(usize::from(index.0))
+    pub(crate) fn member(&self, index: StoreIndex) -> Option<&ServingStore> {
+        self.backends.get(usize::from(index.0))
     }
 
     /// Every store once, also where two backends are one cluster.
-    pub(crate) fn stores(&self) -> impl Iterator<Item = &Member> {
-        self.members.iter().filter(|member| !member.is_alias)
+    pub(crate) fn stores(&self) -> impl Iterator<Item = &ServingStore> {
+        self.backends.iter().filter(|member| !member.is_alias)
     }
 
     /// The store that takes what no route claims.
-    pub(crate) fn default_member(&self) -> Option<&Member> {
-        self.members.first()
+    pub(crate) fn default_member(&self) -> Option<&ServingStore> {
+        self.backends.first()
     }
 
     /// The order of several stores.
-    pub(crate) fn merged(&self) -> Option<&Merged> {
-        match &*self.order {
+    pub(crate) fn merged(&self) -> Option<&Arc<Merged>> {
+        match &self.order {
             Order::Native => None,
             Order::Merged(order) => Some(order),
         }
@@ -132,6 +125,6 @@ impl ServingSnapshot {
 
     /// The slots of the members, in the order of the topology's stores.
     pub(crate) fn slots(&self) -> impl Iterator<Item = StoreSlot> {
-        self.members.iter().map(|member| member.slot)
+        self.backends.iter().map(|member| member.slot)
     }
 }

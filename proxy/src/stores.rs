@@ -16,7 +16,16 @@ use keyloom_topology::{Endpoint, StoreSpec, TlsSpec, Topology};
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 
-use crate::{app::Environment, reload::OpenStores};
+use crate::environment::Environment;
+
+/// Opens the stores that a topology names.
+pub trait OpenStores: std::fmt::Debug + Send + Sync {
+    /// The store as it is described; the one that is open already where nothing of it changed.
+    fn open<'a>(&'a self, spec: &'a StoreSpec) -> BoxFuture<'a, Result<Arc<dyn Store>, String>>;
+
+    /// Closes what is open and not among these.
+    fn keep<'a>(&'a self, used: &'a [Arc<dyn Store>]) -> BoxFuture<'a, ()>;
+}
 
 /// Which stores are declared to be taken back from a backup, by name.
 pub(crate) type Declared = BTreeMap<String, Restored>;

@@ -26,7 +26,7 @@ use prometheus_client::registry::Registry;
 use tokio::time::{Duration, Instant};
 use tracing::info;
 
-use crate::{app::Environment, stores, topology_file};
+use crate::{environment::Environment, stores, topology_file};
 
 pub(crate) use export::export;
 pub(crate) use import::import;

@@ -8,7 +8,7 @@ use keyloom_topology::TlsSpec;
 
 use super::{say, work::work};
 use crate::{
-    app::Environment,
+    environment::Environment,
     topology_file::EMBEDDED,
     transfer::{self, End},
 };

@@ -9,7 +9,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::{RenewOn, app::Environment, listen::TokioListen};
+use crate::{
+    environment::{Environment, FileChanges},
+    listen::TokioListen,
+    order::RenewOn,
+};
 
 /// How many threads may run at once: the machine's cores, less what the affinity or the cgroup of this
 /// process takes away.
@@ -40,7 +44,7 @@ pub(super) fn work(
             dial: Arc::new(TokioDial),
             listen: Arc::new(TokioListen),
             random: Arc::new(OsRandom),
-            changes: crate::FileChanges::Told,
+            changes: FileChanges::Told,
             renew_on: RenewOn::OwnThread,
         };
         task(environment, stop).await

@@ -15,7 +15,7 @@ use tokio::{
 use tracing::debug;
 
 use super::{FeedEnd, Feeds, Followed, PAUSE, progress};
-use crate::snapshot::Member;
+use crate::snapshot::ServingStore;
 
 pub(super) async fn chase(feeds: Arc<Feeds>, need: Need, changed: Arc<Notify>) {
     let stop = feeds.stop.clone();
@@ -29,9 +29,9 @@ pub(super) async fn chase(feeds: Arc<Feeds>, need: Need, changed: Arc<Notify>) {
 async fn until_done(feeds: &Arc<Feeds>, need: &Need, changed: &Notify) {
     loop {
         match feeds.with(|hub, _| hub.chase_flow(need.chase)) {
-            None | Some(Flow::Done) => return,
-            Some(Flow::Pause) => changed.notified().await,
-            Some(Flow::Continue(after)) => {
+            Flow::Done => return,
+            Flow::Pause => changed.notified().await,
+            Flow::Continue(after) => {
                 // Without it the hub has cancelled whoever needed it.
                 let Some(Followed {
                     member, chasing, ..
@@ -56,7 +56,7 @@ async fn until_done(feeds: &Arc<Feeds>, need: &Need, changed: &Notify) {
 /// Reads until the chase is over, must wait, or its watch ends.
 async fn read(
     feeds: &Arc<Feeds>,
-    member: &Member,
+    member: &ServingStore,
     places: &Semaphore,
     need: &Need,
     after: StoreRev,
@@ -78,14 +78,14 @@ async fn read(
                 let Some(last) = groups.last() else { continue };
                 feeds.sequence(member.slot, last.revision).await?;
                 let flow = feeds.with(|hub, order| hub.chase_take(id, groups, order));
-                if !matches!(flow.transpose()?, Some(Flow::Continue(_))) {
+                if !matches!(flow?, Flow::Continue(_)) {
                     return Ok(());
                 }
             }
             Step::Upto(upto) => {
                 feeds.sequence(member.slot, upto).await?;
                 let flow = feeds.with(|hub, _| hub.chase_upto(id, upto));
-                if !matches!(flow, Some(Flow::Continue(_))) {
+                if !matches!(flow, Flow::Continue(_)) {
                     return Ok(());
                 }
             }

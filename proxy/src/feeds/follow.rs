@@ -10,7 +10,7 @@ use keyloom_store::CallError;
 use tokio::time::{Instant, interval_at, sleep};
 use tracing::{debug, warn};
 
-use super::{FeedEnd, Feeds, Followed, PAUSE};
+use super::{FeedEnd, Feeds, Followed, PAUSE, late};
 
 /// So many answers of a store's watch go to the hub together, where they are there already.
 const AT_ONCE: usize = 64;
@@ -73,11 +73,11 @@ fn has_left(feeds: &Arc<Feeds>, slot: StoreSlot) -> bool {
         }
         over
     });
-    if removed == Some(true) {
+    if removed {
         followed.remove(&slot);
         feeds.state.lock().changed.remove(&slot);
     }
-    removed == Some(true)
+    removed
 }
 
 /// Whether a store's watch asks for what its events replace.
@@ -91,7 +91,7 @@ impl Previous {
     fn is_idle(&mut self, feeds: &Arc<Feeds>, slot: StoreSlot) -> bool {
         let wanted = feeds.with(|hub, _| hub.wants_previous(slot));
         self.at_any_rate = false;
-        wanted == Some(false)
+        !wanted
     }
 }
 
@@ -103,10 +103,10 @@ async fn read(
 ) -> Result<(), FeedEnd> {
     let member = &followed.member;
     let feed = feeds.with(|hub, _| hub.open_feed(member.slot, previous.at_any_rate));
-    let mut feed = feed.flatten().unwrap_or(Feed::after(StoreRev::FIRST));
+    let mut feed = feed.unwrap_or(Feed::after(StoreRev::FIRST));
     let answers = feeds.open(member, &feed).await?;
     // It is let in: where it was away while the order was lost, its place is known by now.
-    if feeds.with(|hub, order| hub.returned(member.slot, order)) == Some(true) {
+    if feeds.with(|hub, order| hub.returned(member.slot, order)) {
         return Err(FeedEnd::Ended("back above a new floor".to_owned()));
     }
     let mut answers = answers.fuse();
@@ -211,9 +211,8 @@ async fn deliver(
     };
     let last = last.revision;
     feeds.sequence_delivered(member.slot, last).await?;
-    let taken = feeds.with(|hub, order| hub.take(member.slot, groups, order));
-    taken.transpose()?;
-    feeds.late.look(feeds, member);
+    feeds.with(|hub, order| hub.take(member.slot, groups, order))?;
+    late::report(feeds, member);
     match followed.until {
         Some(until) if last >= until => {
             Err(FeedEnd::Ended("the store has left the topology".to_owned()))
@@ -236,7 +235,7 @@ async fn lost(feeds: &Arc<Feeds>, followed: &Followed, begin: StoreRev) -> Resul
         order.raise_floor(member.slot, floor);
         Some(floor)
     });
-    if let Some(floor) = floor.flatten() {
+    if let Some(floor) = floor {
         warn!(
             store = member.name,
             floor = floor.get(),

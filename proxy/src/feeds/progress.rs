@@ -12,14 +12,14 @@ use keyloom_store::{Call, Lane};
 use prost::Message as _;
 use tokio::time::Instant;
 
-use crate::snapshot::Member;
+use crate::snapshot::ServingStore;
 
 /// How long a store may take to say what it is.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Asked each time: a store may be another version than it was. One that does not say is not
 /// believed.
-pub(super) async fn can_be_trusted(member: &Member) -> bool {
+pub(super) async fn can_be_trusted(member: &ServingStore) -> bool {
     let call = Call {
         rpc: Rpc::Status,
         message: Bytes::new(),

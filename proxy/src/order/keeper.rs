@@ -26,13 +26,12 @@ use keyloom_store::Store;
 use parking_lot::RwLock;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{failure::Failure, snapshot::Member};
-
 pub(crate) use running::Keeping;
 pub use running::RenewOn;
-pub(crate) use task::{NotWritten, Start, start};
+pub(crate) use task::{KeeperStart, NotWritten, start as start_keeper};
+pub(crate) use write::is_accepted;
 pub(super) use write::{
-    Outcome, Records, Stamp, is_accepted, record_of, send_until_known, stamp_key, transaction,
+    Outcome, Records, Stamp, record_of, send_until_known, stamp_key, transaction,
 };
 
 /// How far ahead unified revisions are reserved: minutes at a hundred thousand writes a second.
@@ -40,6 +39,11 @@ pub(crate) const RESERVED_AHEAD: i64 = 1 << 24;
 
 /// The keys that belong to Keyloom. No call of a client can see or write them.
 pub(crate) const RESERVED_PREFIX: &[u8] = b"/_keyloom/";
+
+/// What was asked of the keeper is not written; it may or may not be later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the ledger could not be written")]
+pub(crate) struct NotRecorded;
 
 /// Asks the keeper.
 #[derive(Clone, Debug)]
@@ -69,15 +73,12 @@ pub(super) struct Wish {
 
 impl Keeper {
     /// Reaches stores so from now on; the default store also with a write whose answer was lost.
-    pub(crate) fn reach(&self, members: &[Member]) {
-        let mut reached = self.reached.0.write();
-        for member in members.iter().filter(|member| !member.is_alias) {
-            reached.insert(member.slot, Arc::clone(&member.store));
-        }
+    pub(crate) fn reach(&self, stores: impl IntoIterator<Item = (StoreSlot, Arc<dyn Store>)>) {
+        self.reached.0.write().extend(stores);
     }
 
     /// A store as it is reached now.
-    pub(super) fn reached(&self, slot: StoreSlot, at_start: &Arc<dyn Store>) -> Arc<dyn Store> {
+    pub(crate) fn reached(&self, slot: StoreSlot, at_start: &Arc<dyn Store>) -> Arc<dyn Store> {
         self.reached.now(slot, at_start)
     }
 
@@ -85,7 +86,7 @@ impl Keeper {
     ///
     /// # Errors
     /// Where it was not written; it may or may not be recorded later.
-    pub(crate) async fn compact(&self, at: UnifiedRev) -> Result<(), Failure> {
+    pub(crate) async fn compact(&self, at: UnifiedRev) -> Result<(), NotRecorded> {
         self.wish(Some(at)).await
     }
 
@@ -93,21 +94,20 @@ impl Keeper {
     ///
     /// # Errors
     /// Where it was not written; it may or may not be later.
-    pub(crate) async fn record(&self) -> Result<(), Failure> {
+    pub(crate) async fn record(&self) -> Result<(), NotRecorded> {
         self.wish(None).await
     }
 
-    async fn wish(&self, compaction: Option<UnifiedRev>) -> Result<(), Failure> {
+    async fn wish(&self, compaction: Option<UnifiedRev>) -> Result<(), NotRecorded> {
         let (recorded, answer) = oneshot::channel();
-        let ended = || Failure::Stopped("the ledger could not be written".to_owned());
         self.requests
             .send(Wish {
                 compaction,
                 recorded,
             })
             .await
-            .map_err(|_| ended())?;
-        answer.await.map_err(|_| ended())
+            .map_err(|_| NotRecorded)?;
+        answer.await.map_err(|_| NotRecorded)
     }
 }
 

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::{OrderError, RenewOn};
 
 pub(super) use leave::MayLeave;
-pub(super) use take::{Taken, take};
+pub(crate) use take::{TakenLeadership, take};
 
 /// How the leadership is held.
 #[derive(Clone, Copy, Debug)]

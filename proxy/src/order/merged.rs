@@ -53,7 +53,7 @@ pub(super) struct Ordered {
 }
 
 impl Merged {
-    pub(super) fn new(ledger: Ledger) -> Self {
+    pub(crate) fn new(ledger: Ledger) -> Self {
         Self {
             ordered: RwLock::new(Ordered {
                 sequence: Sequence::new(ledger),
@@ -250,7 +250,7 @@ impl Merged {
     ///
     /// # Errors
     /// Where it went back.
-    pub(super) fn return_of(
+    pub(crate) fn return_of(
         &self,
         slot: StoreSlot,
         revision: StoreRev,
@@ -264,7 +264,7 @@ impl Merged {
     }
 
     /// Takes calls to a store again.
-    pub(super) fn let_in(&self, slot: StoreSlot) {
+    pub(crate) fn let_in(&self, slot: StoreSlot) {
         self.ordered.write().sequence.let_in(slot);
     }
 

@@ -12,7 +12,7 @@ use super::{
     Request,
     forward::{CallOptions, send},
 };
-use crate::{failure::Failure, snapshot::Member};
+use crate::{failure::Failure, snapshot::ServingStore};
 
 impl Request<'_> {
     /// Every store is asked; its members' alarms are Keyloom's, since clients know no other member.
@@ -42,7 +42,11 @@ impl Request<'_> {
         Ok(AlarmResponse { header, alarms }.encode_to_vec().into())
     }
 
-    async fn alarms_of(self, member: &Member, request: &AlarmRequest) -> Result<Vec<i32>, Failure> {
+    async fn alarms_of(
+        self,
+        member: &ServingStore,
+        request: &AlarmRequest,
+    ) -> Result<Vec<i32>, Failure> {
         let message = Bytes::from(request.encode_to_vec());
         let answer = send(
             member,

@@ -16,7 +16,7 @@ impl Services {
             client_ur_ls: self.client_urls.get().cloned().unwrap_or_default(),
             is_learner: false,
         };
-        let revision = match &*self.snapshot.load().order {
+        let revision = match &self.snapshot.load().order {
             // etcd's own member list has no revision either.
             Order::Native => 0,
             Order::Merged(order) => order.head().get(),

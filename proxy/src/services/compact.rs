@@ -17,7 +17,7 @@ use super::{
     Request,
     forward::{CallOptions, send},
 };
-use crate::{failure::Failure, snapshot::Member};
+use crate::{failure::Failure, snapshot::ServingStore};
 
 /// How long a compaction waits for a store's watch, and how often it looks.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -34,8 +34,9 @@ impl Request<'_> {
             self.order.head().get(),
         )?;
         let at = UnifiedRev::new(request.revision);
-        if let Some(keeper) = &self.snapshot.runtime.keeper {
-            keeper.compact(at).await?;
+        if let Some(runtime) = &self.services.runtime {
+            let recorded = runtime.keeper.compact(at).await;
+            recorded.map_err(|error| Failure::Stopped(error.to_string()))?;
         }
         let stores = self.snapshot.stores();
         join_all(stores.map(|member| self.compact_store(member, at, request.physical))).await;
@@ -52,16 +53,13 @@ impl Request<'_> {
 
     /// Whether the store's own watch has delivered everything up to a revision. Compacting above it
     /// would take from watchers what they have not been sent.
-    async fn is_delivered(self, member: &Member, revision: StoreRev) -> bool {
-        let Some(feeding) = &self.snapshot.runtime.feeding else {
+    async fn is_delivered(self, member: &ServingStore, revision: StoreRev) -> bool {
+        let Some(runtime) = &self.services.runtime else {
             return true;
         };
         let patience = Instant::now() + PATIENCE;
         loop {
-            let delivered = feeding
-                .feeds
-                .with(|hub, _| hub.delivered(member.slot))
-                .flatten();
+            let delivered = runtime.feeds().with(|hub, _| hub.delivered(member.slot));
             if delivered.is_some_and(|delivered| delivered >= revision) {
                 return true;
             }
@@ -72,7 +70,7 @@ impl Request<'_> {
         }
     }
 
-    async fn compact_store(self, member: &Member, at: UnifiedRev, physical: bool) {
+    async fn compact_store(self, member: &ServingStore, at: UnifiedRev, physical: bool) {
         // Nothing is below the first revision, and a store takes no 0 for it.
         if at.get() < 1 {
             return;

@@ -15,7 +15,7 @@ use super::{
     Request,
     forward::{CallOptions, SequencedAnswer, known_revisions, unreadable},
 };
-use crate::{failure::Failure, order::Outward, reload::UnderWay};
+use crate::{failure::Failure, order::Outward, snapshot::UnderWay};
 
 /// What one part of a split delete did.
 struct Deleted {

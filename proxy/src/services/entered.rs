@@ -11,7 +11,7 @@ use keyloom_topology::{Affected, StoreIndex};
 use super::Request;
 use crate::{
     failure::Failure,
-    reload::{Superseded, UnderWay},
+    snapshot::{Superseded, UnderWay},
 };
 
 impl Request<'_> {

@@ -16,7 +16,7 @@ use super::{Context, Request, Services, range::lane_of};
 use crate::{
     failure::Failure,
     order::{Answered, Inward, Native, OrderError, Outward, Sequenced},
-    snapshot::{Member, ServingSnapshot},
+    snapshot::{ServingSnapshot, ServingStore},
 };
 
 /// What a call is to the store that gets it.
@@ -95,7 +95,7 @@ impl Services {
 
 impl<'a> Request<'a> {
     /// The store behind an index of this request's topology.
-    pub(super) fn member(self, index: StoreIndex) -> Result<&'a Member, Failure> {
+    pub(super) fn member(self, index: StoreIndex) -> Result<&'a ServingStore, Failure> {
         self.snapshot
             .member(index)
             .ok_or_else(|| Failure::Nonsense {
@@ -135,7 +135,7 @@ impl<'a> Request<'a> {
 
     /// Gives a place to everything that the store has now. An error says what it found and not at
     /// which revision: without this, a list that is asked for after it could show an earlier state.
-    pub(super) async fn sequence_present(self, member: &Member) -> Result<(), Failure> {
+    pub(super) async fn sequence_present(self, member: &ServingStore) -> Result<(), Failure> {
         let nothing = RangeRequest {
             key: Bytes::from_static(b"\0"),
             count_only: true,
@@ -163,7 +163,7 @@ impl<'a> Request<'a> {
     /// place in the order.
     pub(super) async fn call_sequenced(
         self,
-        member: &Member,
+        member: &ServingStore,
         options: CallOptions,
         message: Bytes,
     ) -> Result<SequencedAnswer, Failure> {
@@ -193,7 +193,7 @@ impl<'a> Request<'a> {
     /// Translates the revisions of an answer to unified ones.
     pub(super) fn outward(
         self,
-        member: &Member,
+        member: &ServingStore,
         sequenced: Sequenced,
         kind: Message,
         answer: Bytes,
@@ -206,7 +206,7 @@ impl<'a> Request<'a> {
     }
 
     /// Believes only the cluster that was there when the store joined the ledger.
-    pub(super) fn recognise(self, member: &Member, header: Header) -> Result<(), Failure> {
+    pub(super) fn recognise(self, member: &ServingStore, header: Header) -> Result<(), Failure> {
         if header.cluster_id != member.cluster_id {
             let error = OrderError::Stranger {
                 known: member.cluster_id,
@@ -224,7 +224,7 @@ impl<'a> Request<'a> {
 
 /// Calls a store.
 pub(super) async fn send(
-    member: &Member,
+    member: &ServingStore,
     options: CallOptions,
     message: Bytes,
     context: Context,
@@ -246,7 +246,7 @@ fn call_of(options: CallOptions, message: Bytes, context: Context) -> Call {
     }
 }
 
-fn unanswered(member: &Member, error: CallError) -> Failure {
+fn unanswered(member: &ServingStore, error: CallError) -> Failure {
     Failure::Store {
         store: member.name.clone(),
         error,
@@ -254,7 +254,7 @@ fn unanswered(member: &Member, error: CallError) -> Failure {
 }
 
 /// A store's revision that the ledger does not know cannot be sent to a client.
-pub(super) fn known_revisions(member: &Member, outward: &Outward<'_>) -> Result<(), Failure> {
+pub(super) fn known_revisions(member: &ServingStore, outward: &Outward<'_>) -> Result<(), Failure> {
     match outward.unknown() {
         None => Ok(()),
         Some(revision) => Err(Failure::Nonsense {
@@ -264,14 +264,14 @@ pub(super) fn known_revisions(member: &Member, outward: &Outward<'_>) -> Result<
     }
 }
 
-pub(super) fn disordered(member: &Member, error: OrderError) -> Failure {
+pub(super) fn disordered(member: &ServingStore, error: OrderError) -> Failure {
     Failure::Order {
         store: member.name.clone(),
         error,
     }
 }
 
-pub(super) fn unreadable(member: &Member, error: WireError) -> Failure {
+pub(super) fn unreadable(member: &ServingStore, error: WireError) -> Failure {
     Failure::Nonsense {
         store: member.name.clone(),
         what: error.to_string(),

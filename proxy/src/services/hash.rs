@@ -19,7 +19,7 @@ use super::{
     Request,
     forward::{CallOptions, disordered, send, unreadable},
 };
-use crate::{failure::Failure, snapshot::Member};
+use crate::{failure::Failure, snapshot::ServingStore};
 
 /// FNV-1a's offset and prime, for 32 bits.
 const OFFSET: u32 = 0x811c_9dc5;
@@ -58,12 +58,12 @@ impl Request<'_> {
         .into())
     }
 
-    async fn hash_of(self, member: &Member, message: Bytes) -> Result<u32, Failure> {
+    async fn hash_of(self, member: &ServingStore, message: Bytes) -> Result<u32, Failure> {
         let answer: HashResponse = self.hashed(member, Rpc::Hash, message).await?;
         Ok(answer.hash)
     }
 
-    async fn hash_kv_of(self, member: &Member, at: StoreRev) -> Result<u32, Failure> {
+    async fn hash_kv_of(self, member: &ServingStore, at: StoreRev) -> Result<u32, Failure> {
         let request = HashKvRequest { revision: at.get() };
         let message = Bytes::from(request.encode_to_vec());
         let answer: HashKvResponse = self.hashed(member, Rpc::HashKV, message).await?;
@@ -72,7 +72,7 @@ impl Request<'_> {
 
     async fn hashed<M: Message + Default>(
         self,
-        member: &Member,
+        member: &ServingStore,
         rpc: Rpc,
         message: Bytes,
     ) -> Result<M, Failure> {

@@ -29,7 +29,7 @@ use super::{
     Request,
     forward::{CallOptions, SequencedAnswer},
 };
-use crate::{failure::Failure, snapshot::Member};
+use crate::{failure::Failure, snapshot::ServingStore};
 
 mod keep_alive;
 mod materialise;
@@ -117,7 +117,12 @@ impl<'a> Request<'a> {
     }
 
     /// Ends a lease on a store other than the default, where it need not be.
-    async fn revoke_on(self, member: &Member, id: i64, message: Bytes) -> Result<(), Failure> {
+    async fn revoke_on(
+        self,
+        member: &ServingStore,
+        id: i64,
+        message: Bytes,
+    ) -> Result<(), Failure> {
         let memory = &self.services.leases.memory;
         memory.set(id, member.slot, Held::Unknown);
         match self
@@ -142,14 +147,14 @@ impl<'a> Request<'a> {
         self.outward(member, sequenced, Message::LeaseLeasesResponse, answer)
     }
 
-    fn default_store(self) -> Result<&'a Member, Failure> {
+    fn default_store(self) -> Result<&'a ServingStore, Failure> {
         self.snapshot
             .default_member()
             .ok_or(Failure::Unimplemented("Lease"))
     }
 
     /// The stores besides the default that have a lease, or may have it.
-    fn holders(self, id: i64) -> impl Iterator<Item = &'a Member> {
+    fn holders(self, id: i64) -> impl Iterator<Item = &'a ServingStore> {
         let memory = &self.services.leases.memory;
         let default = self.snapshot.default_member().map(|member| member.slot);
         self.snapshot.stores().filter(move |member| {
@@ -185,7 +190,7 @@ fn is_not_found(failure: &Failure) -> bool {
     answered(failure) == Some(EtcdError::LeaseNotFound)
 }
 
-fn nonsense(member: &Member, error: &prost::DecodeError) -> Failure {
+fn nonsense(member: &ServingStore, error: &prost::DecodeError) -> Failure {
     Failure::Nonsense {
         store: member.name.clone(),
         what: error.to_string(),

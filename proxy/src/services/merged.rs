@@ -24,7 +24,7 @@ use super::{
 use crate::{
     failure::Failure,
     order::{Cut, Inward, Outward, reserved_prefix},
-    snapshot::Member,
+    snapshot::ServingStore,
 };
 
 /// How often a fresh list takes a new cut because a compaction overtook the one before.
@@ -177,7 +177,7 @@ impl Request<'_> {
     }
 
     /// The request with the revisions of one store.
-    fn query_at(self, member: &Member, request: &RangeRequest, at: StoreRev) -> RangeRequest {
+    fn query_at(self, member: &ServingStore, request: &RangeRequest, at: StoreRev) -> RangeRequest {
         let mut inward = Inward::new(self.order, member.slot);
         let mut translate = |place, revision| inward.revision(place, revision);
         RangeRequest {
@@ -193,7 +193,7 @@ impl Request<'_> {
     }
 
     /// A store that answers below the revision that was read lost data.
-    fn at_least(self, member: &Member, answer: &Bytes, at: StoreRev) -> Result<(), Failure> {
+    fn at_least(self, member: &ServingStore, answer: &Bytes, at: StoreRev) -> Result<(), Failure> {
         let header = wire::peek_header(answer)
             .map_err(|error| unreadable(member, error))?
             .unwrap_or_default();
@@ -214,7 +214,7 @@ impl Request<'_> {
     /// Gives the keys of a part their unified revisions.
     fn unified_one_by_one(
         self,
-        member: &Member,
+        member: &ServingStore,
         mut part: PartAnswer,
     ) -> Result<PartAnswer, Failure> {
         let mut outward = Outward::keys(self.order, &self.services.identity, member.slot);
@@ -227,7 +227,7 @@ impl Request<'_> {
     }
 
     /// Gives all keys of an answer their unified revisions, mostly where they stand.
-    fn unified(self, member: &Member, rpc: Rpc, answer: Bytes) -> Result<Bytes, Failure> {
+    fn unified(self, member: &ServingStore, rpc: Rpc, answer: Bytes) -> Result<Bytes, Failure> {
         let kind = match rpc {
             Rpc::Txn => Message::TxnResponse,
             _ => Message::RangeResponse,
@@ -274,7 +274,7 @@ fn is_plain(request: &RangeRequest) -> bool {
     request.sort_order == 0 && request.sort_target == 0 && filters == [0; 4]
 }
 
-fn nonsense(member: &Member, error: &ReadError) -> Failure {
+fn nonsense(member: &ServingStore, error: &ReadError) -> Failure {
     Failure::Nonsense {
         store: member.name.clone(),
         what: error.to_string(),

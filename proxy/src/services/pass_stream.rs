@@ -5,14 +5,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream::BoxStream};
 use keyloom_etcd_api::{
-    Rpc, Status,
+    Rpc,
     wire::{self, Message},
 };
 use keyloom_store::Requests;
 
 use super::{Context, Services};
 use crate::{
-    Instance,
     failure::Failure,
     order::{Native, Order},
     snapshot::ServingSnapshot,
@@ -31,16 +30,14 @@ impl Services {
     ) -> Result<BoxStream<'static, Result<Bytes, Failure>>, Failure> {
         let unserved = Failure::Unimplemented(rpc.name());
         let snapshot = self.snapshot.load_full();
-        if let Order::Merged(_) = &*snapshot.order {
+        if let Order::Merged(_) = &snapshot.order {
             if context.needs_leader {
                 context.until_may_leave(&snapshot.order).await?;
             }
             return match rpc {
                 Rpc::LeaseKeepAlive => Ok(self.keep_alives(requests)),
-                Rpc::Watch => match &snapshot.runtime.feeding {
-                    Some(feeding) => {
-                        Ok(self.watch(&feeding.feeds, &snapshot.order, requests, context))
-                    }
+                Rpc::Watch => match &self.runtime {
+                    Some(runtime) => Ok(self.watch(runtime, requests, context)),
                     None => Err(unserved),
                 },
                 Rpc::Snapshot => Err(one_by_one(&snapshot)),
@@ -48,7 +45,7 @@ impl Services {
             };
         }
         let (Order::Native, Some(kind), Some(member)) = (
-            &*snapshot.order,
+            &snapshot.order,
             message_of(rpc),
             snapshot.default_member().cloned(),
         ) else {
@@ -75,47 +72,6 @@ impl Services {
                 })
             })
             .boxed())
-    }
-}
-
-impl Instance {
-    /// Answers one streaming call.
-    ///
-    /// # Errors
-    /// The status that a client gets, here or as the last answer.
-    pub async fn stream(
-        &self,
-        rpc: Rpc,
-        requests: Requests,
-    ) -> Result<BoxStream<'static, Result<Bytes, Status>>, Status> {
-        self.stream_with(rpc, requests, Context::until(None)).await
-    }
-
-    /// [`Self::stream`] of a client that wants to hear it when there is no leader: here, when this
-    /// instance's leadership is over.
-    ///
-    /// # Errors
-    /// The same.
-    pub async fn stream_that_needs_leader(
-        &self,
-        rpc: Rpc,
-        requests: Requests,
-    ) -> Result<BoxStream<'static, Result<Bytes, Status>>, Status> {
-        let context = Context {
-            needs_leader: true,
-            ..Context::until(None)
-        };
-        self.stream_with(rpc, requests, context).await
-    }
-
-    async fn stream_with(
-        &self,
-        rpc: Rpc,
-        requests: Requests,
-        context: Context,
-    ) -> Result<BoxStream<'static, Result<Bytes, Status>>, Status> {
-        let answers = self.services.stream(rpc, requests, context).await?;
-        Ok(answers.map(|answer| Ok(answer?)).boxed())
     }
 }
 

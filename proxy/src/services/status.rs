@@ -20,7 +20,7 @@ use super::{
 use crate::{
     failure::Failure,
     order::Order,
-    snapshot::{Member, ServingSnapshot},
+    snapshot::{ServingSnapshot, ServingStore},
 };
 
 impl Services {
@@ -52,7 +52,7 @@ impl Services {
                 }
             }
         }
-        let revision = match (&*snapshot.order, &status.header) {
+        let revision = match (&snapshot.order, &status.header) {
             (Order::Merged(order), _) => order.head().get(),
             (Order::Native, Some(header)) => header.revision,
             (Order::Native, None) => 0,
@@ -67,7 +67,7 @@ impl Services {
 
     async fn status_of(
         &self,
-        member: &Member,
+        member: &ServingStore,
         context: Context,
     ) -> Result<StatusResponse, Failure> {
         let message = Bytes::from(StatusRequest {}.encode_to_vec());

@@ -18,11 +18,7 @@ use tokio::{
 };
 
 use super::{Context, Services};
-use crate::{
-    failure::Failure,
-    feeds::Feeds,
-    order::{Merged, Order, OrderError},
-};
+use crate::{failure::Failure, order::OrderError, runtime::MergedRuntime};
 
 /// A progress request that waits is looked at again at least so often.
 const LOOK: Duration = Duration::from_millis(50);
@@ -31,23 +27,19 @@ impl Services {
     /// Serves one client's Watch stream.
     pub(super) fn watch(
         self: &Arc<Self>,
-        feeds: &Arc<Feeds>,
-        order: &Arc<Order>,
+        runtime: &Arc<MergedRuntime>,
         requests: Requests,
         context: Context,
     ) -> BoxStream<'static, Result<Bytes, Failure>> {
-        let Some(stream) = feeds.with(|hub, _| ClientStream::open(hub)) else {
-            return stream::empty().boxed();
-        };
+        let stream = runtime.feeds().with(|hub, _| ClientStream::open(hub));
         let changed = Arc::new(Notify::new());
-        feeds.tell(stream.id(), Arc::clone(&changed));
+        runtime.feeds().tell(stream.id(), Arc::clone(&changed));
         let mut ticks = interval(self.settings.watch.progress_interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         ticks.reset();
         let watching = Watching {
             services: Arc::clone(self),
-            feeds: Arc::clone(feeds),
-            order: Arc::clone(order),
+            runtime: Arc::clone(runtime),
             stream,
             changed,
             requests: Some(requests),
@@ -67,8 +59,7 @@ impl Services {
 
 struct Watching {
     services: Arc<Services>,
-    feeds: Arc<Feeds>,
-    order: Arc<Order>,
+    runtime: Arc<MergedRuntime>,
     stream: ClientStream,
     changed: Arc<Notify>,
     /// `None` once the client has closed its side: it may go on listening.
@@ -81,11 +72,13 @@ impl Watching {
     async fn next(&mut self) -> Result<Bytes, Failure> {
         loop {
             if let Some(response) = self.response()? {
-                self.context.until_may_leave(&self.order).await?;
+                self.context.until_order_allows(&self.runtime.order).await?;
                 return Ok(response);
             }
             let stream = &mut self.stream;
-            self.feeds.with(|hub, order| stream.pump(hub, order));
+            self.runtime
+                .feeds()
+                .with(|hub, order| stream.pump(hub, order));
             if self.stream.has_responses() {
                 continue;
             }
@@ -94,7 +87,7 @@ impl Watching {
     }
 
     fn response(&mut self) -> Result<Option<Bytes>, Failure> {
-        let order = merged(&self.order)?;
+        let order = &*self.runtime.order;
         let identity = &self.services.identity;
         let header = |revision| identity.header(revision);
         self.stream.next(&header, order).map_err(failure)
@@ -102,7 +95,7 @@ impl Watching {
 
     /// Until there may be something to send.
     async fn wait(&mut self) -> Result<(), Failure> {
-        let order = merged(&self.order)?;
+        let (order, feeds) = (&self.runtime.order, self.runtime.feeds());
         let stream = &mut self.stream;
         let requests = &mut self.requests;
         let request = async {
@@ -116,12 +109,12 @@ impl Watching {
             request = request => match request {
                 None => self.requests = None,
                 Some(request) => {
-                    let taken = self.feeds.with(|hub, order| stream.request(&request, hub, order));
-                    taken.transpose().map_err(failure)?;
+                    let taken = feeds.with(|hub, order| stream.request(&request, hub, order));
+                    taken.map_err(failure)?;
                 }
             },
             _ = self.ticks.tick() => {
-                self.feeds.with(|hub, order| stream.tick(hub, order));
+                feeds.with(|hub, order| stream.tick(hub, order));
             }
             () = sleep(LOOK), if stream.is_asked() => {}
             // etcd cancels the streams of clients that asked for it when it loses its leader.
@@ -139,15 +132,8 @@ impl Watching {
 impl Drop for Watching {
     fn drop(&mut self) {
         let stream = &mut self.stream;
-        self.feeds.with(|hub, _| stream.close(hub));
-        self.feeds.forget(self.stream.id());
-    }
-}
-
-fn merged(order: &Order) -> Result<&Merged, Failure> {
-    match order {
-        Order::Merged(order) => Ok(order),
-        Order::Native => Err(Failure::Unimplemented("Watch")),
+        self.runtime.feeds().with(|hub, _| stream.close(hub));
+        self.runtime.feeds().forget(self.stream.id());
     }
 }
 

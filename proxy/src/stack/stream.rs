@@ -75,7 +75,7 @@ fn until_stopped(
     let guarded = answers.then(move |answer| {
         let services = Arc::clone(&services);
         async move {
-            let order = Arc::clone(&services.snapshot.load().order);
+            let order = services.snapshot.load().order.clone();
             context.until_may_leave(&order).await?;
             Ok(answer?)
         }

@@ -28,7 +28,7 @@ use super::{
     source::{Page, Source},
     verify::{self, Verified},
 };
-use crate::app::Environment;
+use crate::environment::Environment;
 
 /// Below etcd's limit of operations in a transaction, 128.
 const BATCH_KEYS: usize = 100;

@@ -8,7 +8,7 @@ use tokio::task::spawn_blocking;
 use tracing::info;
 
 use super::{End, Progress, source::Source};
-use crate::app::Environment;
+use crate::environment::Environment;
 
 /// What an import did.
 #[derive(Debug)]

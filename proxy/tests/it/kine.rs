@@ -489,7 +489,7 @@ async fn a_kine_does_not_become_the_default_store() {
     let ready = Ready::of(ONE, &[detected(&kine, 5)]);
     let stores = vec![Arc::new(etcd) as Arc<dyn Store>];
     let keyloom = Keyloom::among(ONE, stores, ready).await.unwrap();
-    let refusal = keyloom.take(ONE).await.unwrap_err();
+    let refusal = keyloom.apply(ONE).await.unwrap_err();
     assert!(matches!(refusal, Refusal::NoLedger { .. }), "{refusal}");
     assert_eq!(kine.rows(), rows, "nothing was written to it");
     keyloom.put(OTHERS, "1").await.unwrap();

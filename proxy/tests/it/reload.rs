@@ -11,7 +11,7 @@ use keyloom_etcd_api::{
     Code, EtcdError, Rpc, Status,
     etcdserverpb::{DeleteRangeRequest, RangeRequest},
 };
-use keyloom_proxy::{Refusal, Taken};
+use keyloom_proxy::{Applied, Refusal};
 use keyloom_store::Store;
 use keyloom_testkit::{
     Answer, Step,
@@ -30,7 +30,7 @@ async fn what_would_hide_keys_is_refused_and_nothing_is_different() {
         (&[RBAC, TENANT], 1, "tenant"),
         (&[TENANT, RBAC], 1, "tenant"),
     ] {
-        let refused = keyloom.take(&topology(backends)).await.unwrap_err();
+        let refused = keyloom.apply(&topology(backends)).await.unwrap_err();
         let Refusal::Hides {
             count: found,
             from,
@@ -49,7 +49,7 @@ async fn what_would_hide_keys_is_refused_and_nothing_is_different() {
     }
     // A store that holds keys stays.
     let role = keyloom.put("/registry/roles/x/r", "1").await.unwrap();
-    let refused = keyloom.take(&topology(&[])).await.unwrap_err();
+    let refused = keyloom.apply(&topology(&[])).await.unwrap_err();
     assert!(
         matches!(refused, Refusal::Hides { ref from, .. } if from == "rbac"),
         "{refused}"
@@ -60,7 +60,10 @@ async fn what_would_hide_keys_is_refused_and_nothing_is_different() {
     );
     assert_eq!(keyloom.range(list("/registry/")).await.unwrap().count, 3);
     // The same topology again is nothing new.
-    assert_eq!(keyloom.take(&topology(&[RBAC])).await, Ok(Taken::Unchanged));
+    assert_eq!(
+        keyloom.apply(&topology(&[RBAC])).await,
+        Ok(Applied::Unchanged)
+    );
 }
 
 /// Before there is a ledger all keys are the default store's, and a start hides none of them.
@@ -73,7 +76,7 @@ async fn a_second_store_that_would_hide_keys_is_refused_at_start() {
 
     let keyloom = stage.start(&topology(&[RBAC, PODS])).await;
     assert_eq!(keyloom.range(list("/registry/")).await.unwrap().count, 1);
-    let refused = keyloom.take(&topology(&[RBAC, PODS])).await.unwrap_err();
+    let refused = keyloom.apply(&topology(&[RBAC, PODS])).await.unwrap_err();
     assert!(
         matches!(&refused, Refusal::Hides { count: 1, from, to, .. } if from == "default" && to == "pods"),
         "{refused}"
@@ -81,14 +84,14 @@ async fn a_second_store_that_would_hide_keys_is_refused_at_start() {
     // Revisions are the store's own, and nothing of Keyloom's is in it.
     let deleted = delete(&keyloom, "/registry/pods/default/a").await;
     assert_eq!(deleted, at + 1);
-    let refused = keyloom.take(&topology(&[RBAC, PODS])).await.unwrap_err();
+    let refused = keyloom.apply(&topology(&[RBAC, PODS])).await.unwrap_err();
     assert_eq!(refused, Refusal::SecondStore);
     keyloom.stop().await;
 
     let keyloom = stage.start(&topology(&[RBAC, PODS])).await;
     assert_eq!(
-        keyloom.take(&topology(&[RBAC, PODS])).await,
-        Ok(Taken::Unchanged)
+        keyloom.apply(&topology(&[RBAC, PODS])).await,
+        Ok(Applied::Unchanged)
     );
     keyloom.put("/registry/pods/default/a", "2").await.unwrap();
     let held = stage
@@ -107,14 +110,14 @@ async fn an_expression_without_an_anchor_comes_at_a_start_and_later() {
     let stage = Stage::new();
     let keyloom = stage.start(&topology(&[RBAC, ODD])).await;
     keyloom.put("/registry/secrets/x/s-odd", "1").await.unwrap();
-    let refused = keyloom.take(&topology(&[RBAC])).await.unwrap_err();
+    let refused = keyloom.apply(&topology(&[RBAC])).await.unwrap_err();
     assert!(
         matches!(refused, Refusal::Hides { count: 1, .. }),
         "{refused}"
     );
     let stage = Stage::new();
     let keyloom = stage.start(&topology(&[RBAC])).await;
-    assert_eq!(keyloom.take(&topology(&[RBAC, ODD])).await, changed(true));
+    assert_eq!(keyloom.apply(&topology(&[RBAC, ODD])).await, changed(true));
     keyloom.put("/registry/secrets/x/s-odd", "1").await.unwrap();
     let held = stage.model("pods").with(|etcd| etcd.header().revision);
     assert!(held > 1, "on its store");
@@ -149,7 +152,7 @@ async fn backends_of_one_cluster_change_places() {
         written.push(keyloom.put(key, "1").await.unwrap());
     }
     let other = topology(&[TENANT, RBAC]);
-    assert_eq!(keyloom.take(&other).await, changed(false));
+    assert_eq!(keyloom.apply(&other).await, changed(false));
     let check = async |keyloom: &Keyloom| {
         let listed = keyloom.range(list("/registry/")).await.unwrap();
         let mut found: Vec<_> = listed.kvs.iter().map(|kv| kv.mod_revision).collect();
@@ -179,7 +182,7 @@ async fn a_store_comes_serves_goes_and_returns() {
     let stage = Stage::new();
     let keyloom = stage.start(&topology(&[RBAC])).await;
     let before = keyloom.put("/registry/secrets/x/s", "1").await.unwrap();
-    assert_eq!(keyloom.take(&topology(&[RBAC, PODS])).await, changed(true));
+    assert_eq!(keyloom.apply(&topology(&[RBAC, PODS])).await, changed(true));
     let first = keyloom.put("/registry/pods/default/a", "1").await.unwrap();
     // The change itself takes one revision.
     assert_eq!(first, before + 2);
@@ -191,7 +194,7 @@ async fn a_store_comes_serves_goes_and_returns() {
         ..Default::default()
     });
     keyloom.ask(&delete).await.unwrap();
-    assert_eq!(keyloom.take(&topology(&[RBAC])).await, changed(true));
+    assert_eq!(keyloom.apply(&topology(&[RBAC])).await, changed(true));
     keyloom.put("/registry/pods/default/b", "1").await.unwrap();
     assert_eq!(pods.with(|etcd| etcd.revision()), 3);
     keyloom
@@ -206,7 +209,7 @@ async fn a_store_comes_serves_goes_and_returns() {
     // Somebody else writes to it while nobody looks.
     pods.with(|etcd| etcd.apply(&put("/registry/pods/default/c", "foreign")))
         .unwrap();
-    assert_eq!(keyloom.take(&topology(&[RBAC, PODS])).await, changed(true));
+    assert_eq!(keyloom.apply(&topology(&[RBAC, PODS])).await, changed(true));
     let all = keyloom.range(list("/registry/pods/")).await.unwrap();
     assert_eq!(keys(&all), ["/registry/pods/default/c"]);
     let kv = &all.kvs[0];
@@ -228,7 +231,7 @@ async fn what_was_read_before_a_change_is_compacted_in_what_moved_and_nowhere_el
     let text = topology(&[RBAC, PODS]);
     let keyloom = stage.start(&topology(&[RBAC])).await;
     let at = keyloom.put("/registry/secrets/x/s", "1").await.unwrap();
-    assert_eq!(keyloom.take(&text).await, changed(true));
+    assert_eq!(keyloom.apply(&text).await, changed(true));
     let after = keyloom.put("/registry/pods/x/p", "1").await.unwrap();
     let pinned = |prefix: &str, revision| RangeRequest {
         revision,
@@ -270,7 +273,7 @@ async fn a_start_with_another_file_serves_what_was_accepted_until_that_is_taken(
         let text = topology(later);
         let keyloom = stage.start(&text).await;
         assert_eq!(keyloom.range(list("/registry/")).await.unwrap().count, 2);
-        let refused = keyloom.take(&text).await.unwrap_err();
+        let refused = keyloom.apply(&text).await.unwrap_err();
         assert!(matches!(refused, Refusal::Hides { .. }), "{refused}");
         keyloom.put("/registry/pods/tenant-a/a", "2").await.unwrap();
         assert_eq!(keyloom.range(list("/registry/")).await.unwrap().count, 2);
@@ -279,7 +282,7 @@ async fn a_start_with_another_file_serves_what_was_accepted_until_that_is_taken(
     // What moves nothing that exists is taken.
     let text = topology(&[TENANT]);
     let keyloom = stage.start(&text).await;
-    assert_eq!(keyloom.take(&text).await, changed(true));
+    assert_eq!(keyloom.apply(&text).await, changed(true));
     keyloom.put("/registry/roles/x/r", "1").await.unwrap();
     assert_eq!(stage.model("rbac").with(|etcd| etcd.revision()), 1);
     assert_eq!(keyloom.range(list("/registry/")).await.unwrap().count, 3);
@@ -290,14 +293,14 @@ async fn a_store_that_is_another_or_does_not_answer_is_refused() {
     let stage = Stage::new();
     let keyloom = stage.start(&topology(&[RBAC])).await;
     stage.model("pods").inject_always(None, Fault::NotSent);
-    let refused = keyloom.take(&topology(&[RBAC, PODS])).await.unwrap_err();
+    let refused = keyloom.apply(&topology(&[RBAC, PODS])).await.unwrap_err();
     assert!(
         matches!(refused, Refusal::Unreachable { ref store, .. } if store == "pods"),
         "{refused}"
     );
     assert!(refused.may_pass());
     stage.model("pods").clear_faults();
-    assert_eq!(keyloom.take(&topology(&[RBAC, PODS])).await, changed(true));
+    assert_eq!(keyloom.apply(&topology(&[RBAC, PODS])).await, changed(true));
 }
 
 /// A write that is under way to what moves is waited for; those to other keys go on.
@@ -316,7 +319,7 @@ async fn a_change_waits_for_writes_under_way_and_gives_up_when_they_hang() {
     gate.until_arrived(1).await;
     let change = {
         let keyloom = Arc::clone(&keyloom);
-        tokio::spawn(async move { keyloom.take(&topology(&[RBAC, PODS])).await })
+        tokio::spawn(async move { keyloom.apply(&topology(&[RBAC, PODS])).await })
     };
     let other = write("/registry/secrets/x/s").await.unwrap();
     assert!(other.is_ok(), "{other:?}");
@@ -334,7 +337,7 @@ async fn a_change_waits_for_writes_under_way_and_gives_up_when_they_hang() {
     let hanging = write("/registry/secrets/x/hangs");
     gate.until_arrived(1).await;
     let refused = keyloom
-        .take(&topology(&[RBAC, ("tenant", "prefix: {prefix: leases}")]))
+        .apply(&topology(&[RBAC, ("tenant", "prefix: {prefix: leases}")]))
         .await;
     let refused = refused.unwrap_err();
     assert!(
@@ -344,7 +347,7 @@ async fn a_change_waits_for_writes_under_way_and_gives_up_when_they_hang() {
     gate.release();
     drop(hanging.await.unwrap());
     let taken = keyloom
-        .take(&topology(&[RBAC, ("tenant", "prefix: {prefix: leases}")]))
+        .apply(&topology(&[RBAC, ("tenant", "prefix: {prefix: leases}")]))
         .await;
     assert_eq!(taken, changed(true));
 }
@@ -366,15 +369,15 @@ async fn killed_at_any_of_its_own_writes_one_of_both_topologies_is_whole() {
             // From here on nothing is heard of any further write.
             default.inject_on(Rpc::Txn, 1, fault.clone());
             default.inject_on(Rpc::Txn, 1000, Fault::LostBeforeApply);
-            let change = keyloom.take(&new);
+            let change = keyloom.apply(&new);
             drop(tokio::time::timeout(Duration::from_secs(2), change).await);
             keyloom.kill();
             default.clear_faults();
             let keyloom = stage.start(&new).await;
             let all = keyloom.range(list("/registry/")).await.unwrap();
             assert_eq!(keys(&all), ["/registry/secrets/x/s"]);
-            let taken = keyloom.take(&new).await.unwrap();
-            seen[usize::from(taken == Taken::Unchanged)] = true;
+            let taken = keyloom.apply(&new).await.unwrap();
+            seen[usize::from(taken == Applied::Unchanged)] = true;
             keyloom.put("/registry/pods/x/p", "1").await.unwrap();
             assert_eq!(stage.model("pods").with(|etcd| etcd.revision()), 2);
             assert_eq!(keyloom.range(list("/registry/")).await.unwrap().count, 2);
@@ -403,8 +406,8 @@ async fn differential(seed: u64) -> (usize, usize) {
     for at in 0..300 {
         if chance.below(6) == 0 {
             let next = topology(ALL[chance.below(ALL.len())]);
-            match keyloom.take(&next).await {
-                Ok(Taken::Changed { moved: true }) => {
+            match keyloom.apply(&next).await {
+                Ok(Applied::Changed { moved: true }) => {
                     reference.with(|etcd| etcd.keyspace_mut().skip());
                     taken += 1;
                 }
@@ -486,7 +489,7 @@ async fn a_read_of_one_key_is_made_anew_where_its_store_changed_meanwhile() {
         tokio::spawn(async move { keyloom.ask(&get("/registry/pods/x/p")).await })
     };
     gate.until_arrived(1).await;
-    assert_eq!(keyloom.take(&topology(&[RBAC, PODS])).await, changed(true));
+    assert_eq!(keyloom.apply(&topology(&[RBAC, PODS])).await, changed(true));
     let at = keyloom.put("/registry/pods/x/p", "1").await.unwrap();
     gate.release();
     let Answer::Range(answer) = read.await.unwrap().unwrap() else {

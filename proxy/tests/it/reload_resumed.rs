@@ -9,7 +9,7 @@ use crate::support::{
     list,
 };
 use keyloom_etcd_api::etcdserverpb::DeleteRangeRequest;
-use keyloom_proxy::{Taken, WatchOptions};
+use keyloom_proxy::{Applied, WatchOptions};
 use keyloom_testkit::{Step, program::Chance};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -126,7 +126,7 @@ async fn delete(keyloom: &Keyloom, key: &str) -> i64 {
 async fn change(keyloom: &Keyloom, chance: &mut Chance, log: &mut Log) {
     let next = topology(ALL[chance.below(ALL.len())]);
     let before = log.head();
-    if let Ok(Taken::Changed { moved: true }) = keyloom.take(&next).await {
+    if let Ok(Applied::Changed { moved: true }) = keyloom.apply(&next).await {
         // The change took one, and this is above it.
         let key = KEYS[3];
         let after = keyloom.put(key, "1").await.unwrap();

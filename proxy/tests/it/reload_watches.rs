@@ -8,7 +8,7 @@ use crate::support::{
     list, put,
 };
 use keyloom_etcd_api::Rpc;
-use keyloom_proxy::{Refusal, Taken};
+use keyloom_proxy::{Applied, Refusal};
 use keyloom_testkit::{
     Step,
     model::{Fault, Gate},
@@ -71,7 +71,7 @@ async fn watched(seed: u64) -> usize {
         match chance.below(4) {
             0 => {
                 let next = topology(ALL[chance.below(ALL.len())]);
-                if let Ok(Taken::Changed { moved: true }) = keyloom.take(&next).await {
+                if let Ok(Applied::Changed { moved: true }) = keyloom.apply(&next).await {
                     taken += 1;
                 }
             }
@@ -152,7 +152,7 @@ async fn only_watches_that_would_gain_keys_begin_anew() {
         assert!(watching.next(SOON).await.unwrap().created);
         watches.push(watching);
     }
-    assert_eq!(keyloom.take(&topology(&[RBAC, PODS])).await, changed(true));
+    assert_eq!(keyloom.apply(&topology(&[RBAC, PODS])).await, changed(true));
     // A client that listed just before and watches just after gains them as well.
     let mut late = Watching::open(&keyloom).await;
     late.watch("/registry/pods/", before + 1);
@@ -178,7 +178,7 @@ async fn only_watches_that_would_gain_keys_begin_anew() {
 async fn a_late_write_is_not_seen_and_raises_an_alarm() {
     let stage = Stage::new();
     let keyloom = stage.start(&topology(&[RBAC])).await;
-    assert_eq!(keyloom.take(&topology(&[RBAC, PODS])).await, changed(true));
+    assert_eq!(keyloom.apply(&topology(&[RBAC, PODS])).await, changed(true));
     let default = stage.model("default");
     let mut watching = Watching::open(&keyloom).await;
     watching.watch("/registry/", 0);
@@ -203,7 +203,7 @@ const AFTER: &[(&str, &str)] = &[PODS];
 async fn amid_a_change(
     stage: &Stage,
     keyloom: &Arc<Keyloom>,
-) -> (Gate, JoinHandle<Result<Taken, Refusal>>) {
+) -> (Gate, JoinHandle<Result<Applied, Refusal>>) {
     // Keys that route elsewhere are counted at the start.
     sleep(SOON).await;
     let (default, pods) = (stage.model("default"), stage.model("pods"));
@@ -215,7 +215,7 @@ async fn amid_a_change(
     pods.inject_on(Rpc::Range, 1, Fault::HangsAfterApply(last.clone()));
     let looked_before = default.calls(Rpc::Range);
     let change = Arc::clone(keyloom);
-    let change = tokio::spawn(async move { change.take(&topology(AFTER)).await });
+    let change = tokio::spawn(async move { change.apply(&topology(AFTER)).await });
     last.until_arrived(1).await;
     assert_eq!(default.calls(Rpc::Range), looked_before + 8);
     (last, change)
@@ -254,7 +254,7 @@ async fn a_key_that_comes_amid_the_change_is_not_hidden() {
     );
     // Once it is gone again the change is taken, and the same watch goes on.
     keyloom.ask(&delete("/registry/pods/x/amid")).await.unwrap();
-    assert_eq!(keyloom.take(&topology(AFTER)).await, changed(true));
+    assert_eq!(keyloom.apply(&topology(AFTER)).await, changed(true));
     keyloom.put("/registry/pods/x/new", "1").await.unwrap();
     assert_eq!(read(&mut watching, 2).await.len(), 2);
 }
@@ -336,7 +336,7 @@ async fn a_change_waits_for_what_is_not_delivered() {
     };
     assert_eq!(refused, Err(expected));
     default.hold_watches(false);
-    let refused = keyloom.take(&topology(AFTER)).await;
+    let refused = keyloom.apply(&topology(AFTER)).await;
     assert!(
         matches!(refused, Err(Refusal::Hides { count: 1, .. })),
         "{refused:?}"

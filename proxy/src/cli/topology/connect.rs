@@ -10,13 +10,13 @@ use prometheus_client::registry::Registry;
 use tokio::time::timeout;
 
 use crate::{
-    WatchOptions,
-    app::Environment,
+    bringup::{ask, hidden_keys},
     cli::say,
+    environment::{Environment, FileChanges},
+    feeds::WatchOptions,
     listen::TokioListen,
-    probe,
-    reload::{OpenStores as _, hidden_keys},
-    stores::{Declared, Stores},
+    order::RenewOn,
+    stores::{Declared, OpenStores as _, Stores},
 };
 
 /// How long a store may take to answer.
@@ -27,8 +27,8 @@ fn stores() -> Stores {
         dial: Arc::new(TokioDial),
         listen: Arc::new(TokioListen),
         random: Arc::new(OsRandom),
-        changes: crate::FileChanges::Told,
-        renew_on: crate::RenewOn::ThisRuntime,
+        changes: FileChanges::Told,
+        renew_on: RenewOn::ThisRuntime,
     };
     let registry = &mut Registry::default();
     let interval = WatchOptions::default().progress_interval;
@@ -86,11 +86,11 @@ pub(super) fn check(topology: &Topology) -> Result<ExitCode> {
 async fn look(
     asked: &(String, Arc<dyn Store>),
     is_default: bool,
-) -> std::result::Result<probe::Found, String> {
-    if is_default && let Some(why) = probe::refuses_the_ledger(asked).await? {
+) -> std::result::Result<ask::AskedStore, String> {
+    if is_default && let Some(why) = ask::refuses_the_ledger(asked).await? {
         return Err(format!("it cannot be the default store: {why}"));
     }
-    probe::once(asked).await
+    ask::once(asked).await
 }
 
 /// One line for each store that holds keys that would be hidden; fails where there are such keys.

@@ -17,7 +17,7 @@ use super::{
     write::{Outcome, Records, Stamp, send_until_known, transaction},
 };
 use crate::order::{
-    LeadershipOptions, Order,
+    LeadershipOptions,
     merged::{Merged, Ordered},
     sequence::Sequence,
 };
@@ -33,8 +33,8 @@ const WAITING: usize = 64;
 
 /// What the keeper begins with.
 #[derive(Debug)]
-pub(crate) struct Start {
-    pub(crate) order: Arc<Order>,
+pub(crate) struct KeeperStart {
+    pub(crate) order: Arc<Merged>,
     /// The default store.
     pub(crate) store: Arc<dyn Store>,
     /// What is persisted already.
@@ -61,10 +61,10 @@ pub(crate) enum NotWritten {
 /// # Errors
 /// Where the first write did not happen.
 pub(crate) async fn start(
-    start: Start,
+    start: KeeperStart,
     stop: CancellationToken,
 ) -> Result<(Keeper, Keeping), NotWritten> {
-    let Start {
+    let KeeperStart {
         order,
         store,
         mark,
@@ -101,7 +101,7 @@ pub(crate) async fn start(
 }
 
 struct Task {
-    order: Arc<Order>,
+    order: Arc<Merged>,
     /// The default store, as it was reached at the start.
     store: Arc<dyn Store>,
     reached: Reached,
@@ -117,10 +117,7 @@ struct Task {
 
 impl Task {
     async fn run(mut self, mut inbox: mpsc::Receiver<Wish>, stop: CancellationToken) {
-        let order = Arc::clone(&self.order);
-        let Order::Merged(merged) = &*order else {
-            return;
-        };
+        let merged = &Arc::clone(&self.order);
         let mut ticks = interval(EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -177,7 +174,7 @@ impl Task {
 
     /// Whether the last write found another instance's.
     fn is_overtaken(&self) -> bool {
-        matches!(&*self.order, Order::Merged(merged) if merged.stopped().is_some())
+        self.order.stopped().is_some()
     }
 
     async fn flush_all(&mut self, clean: bool) -> Result<(), String> {
@@ -187,10 +184,7 @@ impl Task {
 
     /// One own write. `true` when everything is written.
     async fn flush(&mut self, clean: bool) -> Result<bool, String> {
-        let order = Arc::clone(&self.order);
-        let Order::Merged(merged) = &*order else {
-            return Ok(true);
-        };
+        let merged = &Arc::clone(&self.order);
         let (flush, reserved, accepted) = merged.change(|ordered| {
             let (ledger, leadership) = (&ordered.sequence.ledger, &mut ordered.leadership);
             let reserved = UnifiedRev::new(ledger.head().get() + RESERVED_AHEAD);

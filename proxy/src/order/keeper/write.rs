@@ -111,7 +111,7 @@ pub(in crate::order) fn stamp_key() -> Bytes {
 }
 
 /// Whether a key of Keyloom's holds the accepted topology.
-pub(in crate::order) fn is_accepted(key: &[u8]) -> bool {
+pub(crate) fn is_accepted(key: &[u8]) -> bool {
     key.strip_prefix(RESERVED_PREFIX) == Some(ACCEPTED)
 }
 

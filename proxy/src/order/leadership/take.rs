@@ -44,23 +44,23 @@ const UNSERVED: usize = 1000;
 
 /// A leadership that was taken.
 #[derive(Clone, Debug)]
-pub(in crate::order) struct Taken {
+pub(crate) struct TakenLeadership {
     /// The write that took it; 0 where there was no ledger, and none is written yet.
-    pub(in crate::order) at: StoreRev,
+    pub(crate) at: StoreRev,
     /// Own writes before it that the ledger's head record may not know of, oldest first.
-    pub(in crate::order) before: Vec<StoreRev>,
+    pub(crate) before: Vec<StoreRev>,
 }
 
 /// Waits until the leadership is free and takes it.
-pub(in crate::order) async fn take(
+pub(crate) async fn take(
     store: &Arc<dyn Store>,
     nonce: u64,
     options: LeadershipOptions,
-) -> Taken {
+) -> TakenLeadership {
     loop {
         let seen = until_free(store.as_ref(), options).await;
         if seen.revision == StoreRev::new(0) {
-            return Taken {
+            return TakenLeadership {
                 at: seen.revision,
                 before: Vec::new(),
             };
@@ -77,7 +77,7 @@ pub(in crate::order) async fn take(
         let message = transaction(&Records::default(), seen.revision, &stamp);
         match send_until_known(|| Arc::clone(store), message, &stamp, options.renewal()).await {
             Outcome::Written(at) => {
-                return Taken {
+                return TakenLeadership {
                     at,
                     before: unserved,
                 };

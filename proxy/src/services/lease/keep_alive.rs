@@ -46,7 +46,7 @@ use crate::{
         Context, Request, Services,
         forward::{disordered, unreadable},
     },
-    snapshot::Member,
+    snapshot::ServingStore,
 };
 
 /// How many keep-alives of one client's stream are under way at once. Answers keep their order.
@@ -80,7 +80,7 @@ impl Services {
 
     async fn keep_alive(&self, message: Bytes) -> Result<Bytes, Failure> {
         let snapshot = self.snapshot.load_full();
-        let Order::Merged(order) = &*snapshot.order else {
+        let Order::Merged(order) = &snapshot.order else {
             return Err(Failure::Unimplemented("LeaseKeepAlive"));
         };
         let call = Request {
@@ -223,7 +223,7 @@ impl Drop for Others {
 /// A keep-alive to a store other than the default. It ends by itself.
 struct Keep {
     leases: Arc<Leases>,
-    member: Member,
+    member: ServingStore,
     id: i64,
 }
 
@@ -248,7 +248,7 @@ impl Keep {
 }
 
 /// One keep-alive to one store.
-async fn keep_on(member: &Member, message: Bytes) -> Result<Bytes, Failure> {
+async fn keep_on(member: &ServingStore, message: Bytes) -> Result<Bytes, Failure> {
     let asked = async {
         let request = stream::once(future::ready(message)).boxed();
         let mut answers = member.store.stream(Rpc::LeaseKeepAlive, request).await?;

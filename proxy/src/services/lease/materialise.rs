@@ -20,7 +20,7 @@ use crate::{
         Request,
         forward::{CallOptions, disordered, send, unreadable},
     },
-    snapshot::Member,
+    snapshot::ServingStore,
 };
 
 impl Request<'_> {
@@ -65,7 +65,7 @@ impl Request<'_> {
 
     async fn materialise_all(
         self,
-        member: &Member,
+        member: &ServingStore,
         rpc: Rpc,
         leases: &[i64],
     ) -> Result<(), Failure> {
@@ -81,7 +81,7 @@ impl Request<'_> {
     }
 
     /// Brings a lease to a store that may not have it.
-    async fn materialise(self, member: &Member, id: i64) -> Result<(), Failure> {
+    async fn materialise(self, member: &ServingStore, id: i64) -> Result<(), Failure> {
         let leases = &self.services.leases;
         if leases.memory.held(id, member.slot) == Held::Yes {
             return Ok(());
@@ -124,7 +124,7 @@ impl Request<'_> {
         Ok(answer.granted_ttl)
     }
 
-    async fn grant_on(self, member: &Member, id: i64, ttl: i64) -> Result<(), Failure> {
+    async fn grant_on(self, member: &ServingStore, id: i64, ttl: i64) -> Result<(), Failure> {
         let request = LeaseGrantRequest { ttl, id };
         let answer = self.ask(member, local(Rpc::LeaseGrant), &request).await?;
         let granted =
@@ -143,7 +143,7 @@ impl Request<'_> {
         })
     }
 
-    async fn end_leftover(self, member: &Member, id: i64) -> Result<(), Failure> {
+    async fn end_leftover(self, member: &ServingStore, id: i64) -> Result<(), Failure> {
         let message = Bytes::from(LeaseRevokeRequest { id }.encode_to_vec());
         match self
             .call_sequenced(member, CallOptions::write(Rpc::LeaseRevoke), message)
@@ -157,7 +157,7 @@ impl Request<'_> {
     /// A call that no client sees the answer of.
     async fn ask(
         self,
-        member: &Member,
+        member: &ServingStore,
         options: CallOptions,
         request: &impl prost::Message,
     ) -> Result<Bytes, Failure> {

@@ -18,7 +18,7 @@ use super::{local, nonsense};
 use crate::{
     failure::Failure,
     services::{Request, forward::SequencedAnswer},
-    snapshot::Member,
+    snapshot::ServingStore,
 };
 
 /// How long a store other than the default may take to say how much time is left.
@@ -68,7 +68,7 @@ impl Request<'_> {
     /// `None` where the store has no such lease, or need not be waited for.
     async fn remaining_on(
         self,
-        member: &Member,
+        member: &ServingStore,
         request: &LeaseTimeToLiveRequest,
         message: &Bytes,
     ) -> Result<Option<Remaining>, Failure> {
@@ -87,13 +87,17 @@ impl Request<'_> {
         Ok(Some((sequenced.sequenced.unified, answer)))
     }
 
-    async fn remaining(self, member: &Member, message: &Bytes) -> Result<SequencedAnswer, Failure> {
+    async fn remaining(
+        self,
+        member: &ServingStore,
+        message: &Bytes,
+    ) -> Result<SequencedAnswer, Failure> {
         self.call_sequenced(member, local(Rpc::LeaseTimeToLive), message.clone())
             .await
     }
 
     /// Whatever else a store holds is invisible.
-    fn keep_routed(self, member: &Member, keys: &mut Vec<Bytes>) {
+    fn keep_routed(self, member: &ServingStore, keys: &mut Vec<Bytes>) {
         let routed = |key: &[u8]| {
             let index = self.snapshot.topology.route(key)?;
             Some(self.snapshot.member(index)?.slot)
@@ -102,7 +106,7 @@ impl Request<'_> {
     }
 }
 
-fn no_answer(member: &Member) -> Failure {
+fn no_answer(member: &ServingStore) -> Failure {
     Failure::Store {
         store: member.name.clone(),
         error: CallError::TimedOut,
@@ -110,7 +114,7 @@ fn no_answer(member: &Member) -> Failure {
 }
 
 fn decode(
-    member: &Member,
+    member: &ServingStore,
     sequenced: &SequencedAnswer,
 ) -> Result<LeaseTimeToLiveResponse, Failure> {
     LeaseTimeToLiveResponse::decode(sequenced.answer.clone())

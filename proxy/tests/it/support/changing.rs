@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use keyloom_proxy::{Refusal, RenewOn, StartError, Taken, WatchOptions};
+use keyloom_proxy::{Applied, Refusal, RenewOn, StartError, WatchOptions};
 use keyloom_store::Store;
 use keyloom_testkit::model::ModelStore;
 
@@ -90,8 +90,8 @@ impl Stage {
     }
 }
 
-pub(crate) fn changed(moved: bool) -> Result<Taken, Refusal> {
-    Ok(Taken::Changed { moved })
+pub(crate) fn changed(moved: bool) -> Result<Applied, Refusal> {
+    Ok(Applied::Changed { moved })
 }
 
 pub(crate) const ALL: [&[(&str, &str)]; 6] = [

@@ -27,7 +27,7 @@ use keyloom_etcd_api::{
     },
 };
 use keyloom_proxy::{
-    Instance, OpenStores, Options, Refusal, RenewOn, StartError, Taken, TopologyMetrics,
+    Applied, Instance, OpenStores, Options, Refusal, RenewOn, StartError, TopologyMetrics,
     WatchOptions,
 };
 use keyloom_store::{Requests, Store};
@@ -233,8 +233,8 @@ impl Keyloom {
     }
 
     /// Changes the topology.
-    pub(crate) async fn take(&self, text: &str) -> Result<Taken, Refusal> {
-        self.instance.take(topology(text)).await
+    pub(crate) async fn apply(&self, text: &str) -> Result<Applied, Refusal> {
+        self.instance.apply(topology(text)).await
     }
 
     pub(crate) async fn unary(&self, rpc: Rpc, message: Bytes) -> Result<Bytes, Status> {

@@ -20,7 +20,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// What a store said.
 #[derive(Clone, Debug)]
-pub(crate) struct Found {
+pub(crate) struct AskedStore {
     pub(crate) name: String,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) cluster_id: u64,
@@ -28,13 +28,11 @@ pub(crate) struct Found {
     pub(crate) revision: StoreRev,
     /// Whether it said anything; otherwise the numbers here mean nothing.
     pub(crate) answered: bool,
-    /// The first backend that is this cluster, most often the store itself.
-    pub(crate) same_as: usize,
     /// The keys below Keyloom's prefix, a ledger if this is the default store of one.
     pub(crate) records: Vec<KeyValue>,
 }
 
-impl Found {
+impl AskedStore {
     /// A store that does not answer.
     pub(crate) fn absent((name, store): &(String, Arc<dyn Store>)) -> Self {
         Self {
@@ -44,22 +42,21 @@ impl Found {
             raft_term: 0,
             revision: StoreRev::FIRST,
             answered: false,
-            same_as: 0,
             records: Vec::new(),
         }
     }
 }
 
 /// Asks until the store answers.
-pub(crate) async fn until_answered((name, store): (String, Arc<dyn Store>)) -> Found {
-    let found = until_ok(&name, || ask(&name, &store)).await;
+pub(crate) async fn until_answered((name, store): (String, Arc<dyn Store>)) -> AskedStore {
+    let asked = until_ok(&name, || ask(&name, &store)).await;
     info!(
         store = name,
-        revision = found.revision.get(),
-        cluster = format_args!("{:x}", found.cluster_id),
+        revision = asked.revision.get(),
+        cluster = format_args!("{:x}", asked.cluster_id),
         "store answered"
     );
-    found
+    asked
 }
 
 /// Asks until the store says whether it can keep the ledger: if not, why.
@@ -94,11 +91,11 @@ pub(crate) async fn until_ok<T, F: Future<Output = Result<T, String>>>(
 }
 
 /// Asks once.
-pub(crate) async fn once((name, store): &(String, Arc<dyn Store>)) -> Result<Found, String> {
+pub(crate) async fn once((name, store): &(String, Arc<dyn Store>)) -> Result<AskedStore, String> {
     ask(name, store).await
 }
 
-async fn ask(name: &str, store: &Arc<dyn Store>) -> Result<Found, String> {
+async fn ask(name: &str, store: &Arc<dyn Store>) -> Result<AskedStore, String> {
     let range = KeyRange::prefix(reserved_prefix());
     let request = RangeRequest {
         range_end: range.range_end(),
@@ -118,14 +115,13 @@ async fn ask(name: &str, store: &Arc<dyn Store>) -> Result<Found, String> {
         .header
         .filter(|header| header.revision > 0)
         .ok_or_else(|| "the answer has no revision".to_owned())?;
-    Ok(Found {
+    Ok(AskedStore {
         name: name.to_owned(),
         store: Arc::clone(store),
         cluster_id: header.cluster_id,
         raft_term: header.raft_term,
         revision: StoreRev::new(header.revision),
         answered: true,
-        same_as: 0,
         records: answer.kvs,
     })
 }

@@ -9,7 +9,7 @@ use keyloom_ledger::UnifiedRev;
 use keyloom_topology::{Moved, ParseOptions, Topology, parse};
 use prost::Message;
 
-use super::floors::{Floors, Kept};
+use crate::snapshot::{Floors, KeptFloor};
 
 /// A record with a larger one is not understood.
 const FORMAT: u32 = 1;
@@ -89,9 +89,16 @@ impl Accepted {
         }
     }
 
-    /// Whether it fits into one write of the default store.
-    pub(crate) fn fits(&self) -> bool {
-        self.encode().len() <= LARGEST
+    /// [`Self::of`], if its record fits into one write of the default store.
+    ///
+    /// # Errors
+    /// [`AcceptedError::TooLarge`].
+    pub(crate) fn fitting(topology: &Topology, floors: Floors) -> Result<Self, AcceptedError> {
+        let accepted = Self::of(topology, floors);
+        match accepted.encode().len() <= LARGEST {
+            true => Ok(accepted),
+            false => Err(AcceptedError::TooLarge),
+        }
     }
 
     pub(crate) fn encode(&self) -> Bytes {
@@ -135,7 +142,7 @@ impl Accepted {
                 .ranges
                 .iter()
                 .map(|range| Moved::Keys(KeyRange::from_request(&range.start, &range.range_end)));
-            Kept {
+            KeptFloor {
                 at: UnifiedRev::new(change.at),
                 moved: namespaces.chain(ranges).collect(),
                 bases: change.bases,

@@ -14,7 +14,7 @@ use prost::Message as _;
 use tokio::time::{Duration, Instant, sleep};
 use tracing::warn;
 
-use crate::{order::keeper::RESERVED_AHEAD, probe::Found};
+use crate::{bringup::ask::AskedStore, order::RESERVED_AHEAD};
 
 /// How long one answer may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -23,8 +23,8 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// Tells the recovery where the ledger is an old one.
-pub(super) async fn look(restored: &mut Restored, found: &[Found]) {
-    let Some(default) = found.first() else {
+pub(super) async fn look(restored: &mut Restored, asked: &[AskedStore]) {
+    let Some(default) = asked.first() else {
         return;
     };
     let known = restored.ledger.frontier(StoreSlot::DEFAULT);
@@ -32,7 +32,7 @@ pub(super) async fn look(restored: &mut Restored, found: &[Found]) {
         return;
     }
     restored.lost = true;
-    restored.reserved = restored.reserved.max(bound(restored, found));
+    restored.reserved = restored.reserved.max(bound(restored, asked));
     warn!(
         store = default.name,
         known = known.get(),
@@ -46,11 +46,11 @@ pub(super) async fn look(restored: &mut Restored, found: &[Found]) {
 /// No unified revision above this one was given out. Each was either a revision of a store that the
 /// ledger does not have, or a hole that a start made; a start makes one hole at most, no larger
 /// than what is reserved ahead, and writes at least once to the default store.
-fn bound(restored: &Restored, found: &[Found]) -> UnifiedRev {
+fn bound(restored: &Restored, asked: &[AskedStore]) -> UnifiedRev {
     let ledger = &restored.ledger;
     let mut above = ledger.head().get();
     for (slot, store) in ledger.stores() {
-        let Some(found) = found.iter().find(|found| found.name == store.name) else {
+        let Some(found) = asked.iter().find(|asked| asked.name == store.name) else {
             continue;
         };
         let new = since(found.revision, ledger.frontier(slot));
@@ -67,7 +67,7 @@ fn since(found: StoreRev, known: StoreRev) -> i64 {
 }
 
 /// Asks until it is known: a guess could give revisions out again.
-async fn is_compacted(store: &Found, revision: i64) -> bool {
+async fn is_compacted(store: &AskedStore, revision: i64) -> bool {
     let request = RangeRequest {
         key: Bytes::from_static(b"\0"),
         revision,

@@ -12,8 +12,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::{
-    order::{Keeper, Order, OrderError},
-    probe::{self, Found},
+    bringup::ask::{self, AskedStore},
+    order::{Keeper, Merged, OrderError},
 };
 
 /// Between two tries to record that a store is back.
@@ -22,19 +22,16 @@ const AGAIN: Duration = Duration::from_millis(500);
 /// What the tasks work with.
 #[derive(Debug)]
 pub(super) struct Returning<'a> {
-    pub(super) order: &'a Arc<Order>,
+    pub(super) order: &'a Arc<Merged>,
     pub(super) keeper: &'a Keeper,
     pub(super) stop: CancellationToken,
 }
 
 impl Returning<'_> {
     /// Shuts the absent stores out and starts a task for each that lets it in.
-    pub(super) fn of(&self, found: &[Found], slots: &[StoreSlot]) {
-        let Order::Merged(merged) = &**self.order else {
-            return;
-        };
+    pub(super) fn of(&self, found: &[AskedStore], slots: &[StoreSlot]) {
         for (found, slot) in found.iter().zip(slots).filter(|(found, _)| !found.answered) {
-            merged.shut_out(*slot, OrderError::Absent);
+            self.order.shut_out(*slot, OrderError::Absent);
             let (order, keeper) = (Arc::clone(self.order), self.keeper.clone());
             let (found, slot, stop) = (found.clone(), *slot, self.stop.clone());
             tokio::spawn(async move {
@@ -47,44 +44,36 @@ impl Returning<'_> {
     }
 }
 
-async fn wait(order: Arc<Order>, keeper: Keeper, absent: Found, slot: StoreSlot) {
-    let Order::Merged(merged) = &*order else {
-        return;
-    };
+async fn wait(order: Arc<Merged>, keeper: Keeper, absent: AskedStore, slot: StoreSlot) {
     let ask = || {
         let store = keeper.reached(slot, &absent.store);
         let asked = (absent.name.clone(), store);
-        async move { probe::once(&asked).await }
+        async move { ask::once(&asked).await }
     };
-    let found = probe::until_ok(&absent.name, ask).await;
-    let known = merged
-        .read()
-        .sequence
-        .ledger
-        .store(slot)
-        .map_or(0, |store| store.cluster_id);
+    let found = ask::until_ok(&absent.name, ask).await;
+    let known = order.cluster_of(slot);
     if known != 0 && known != found.cluster_id {
         let why = OrderError::Stranger {
             known,
             answered: found.cluster_id,
         };
         error!(store = found.name, error = %why, "the store stays shut out");
-        merged.shut_out(slot, why);
+        order.shut_out(slot, why);
         return;
     }
-    match merged.return_of(slot, found.revision) {
+    match order.return_of(slot, found.revision) {
         Ok(floor) => {
             let floor = floor.map(|floor| floor.get());
             // Where the default store is away as well, that is waited for.
             while let Err(error) = keeper.record().await {
-                if merged.stopped().is_some() {
+                if order.stopped().is_some() {
                     return;
                 }
                 warn!(store = found.name, %error, "the store's return is not recorded yet");
                 sleep(AGAIN).await;
             }
             info!(store = found.name, ?floor, "the store is back");
-            merged.let_in(slot);
+            order.let_in(slot);
         }
         Err(error) => {
             error!(store = found.name, %error, "the store stays shut out");
@@ -92,7 +81,7 @@ async fn wait(order: Arc<Order>, keeper: Keeper, absent: Found, slot: StoreSlot)
                 known: error.known.get(),
                 answered: error.found.get(),
             };
-            merged.shut_out(slot, why);
+            order.shut_out(slot, why);
         }
     }
 }

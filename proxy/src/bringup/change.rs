@@ -1,4 +1,4 @@
-//! One change of the topology: looked at whole, then taken or refused.
+//! One change of the topology: checked whole, then applied or refused.
 //!
 //! ```text
 //!   open and ask its stores ─► what moves? ── nothing ───────────────────────────────┐
@@ -19,40 +19,32 @@
 //! Nothing leaves between the change and its record, so a crash leaves either topology whole.
 
 mod amid;
-mod apply;
 mod check;
+mod commit;
 mod prepare;
-
-pub(crate) use check::hidden_keys;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
-use keyloom_store::Store;
-use keyloom_topology::{StoreSpec, Topology};
+use keyloom_topology::Topology;
 use tracing::{debug, info, warn};
 
-use amid::{LastLook, LookingOut};
+use amid::{LastCheck, LookingOut};
 
 use super::{
     accepted::{Accepted, AcceptedError},
-    metrics::TopologyMetrics,
     strays::count,
 };
-use crate::{services::Services, snapshot::ServingSnapshot};
+use crate::{
+    metrics::TopologyMetrics,
+    order::{NotEnrolled, RerouteError},
+    services::Services,
+    snapshot::ServingSnapshot,
+    stores::OpenStores,
+};
 
 /// How long a change waits for the writes under way to what moves.
 const DRAIN: Duration = Duration::from_secs(10);
-
-/// Opens the stores that a topology names.
-pub trait OpenStores: std::fmt::Debug + Send + Sync {
-    /// The store as it is described; the one that is open already where nothing of it changed.
-    fn open<'a>(&'a self, spec: &'a StoreSpec) -> BoxFuture<'a, Result<Arc<dyn Store>, String>>;
-
-    /// Closes what is open and not among these.
-    fn keep<'a>(&'a self, used: &'a [Arc<dyn Store>]) -> BoxFuture<'a, ()>;
-}
 
 /// Why a topology was refused. The one before serves on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -112,8 +104,20 @@ pub enum Refusal {
     Ledger(String),
 }
 
+impl From<RerouteError> for Refusal {
+    fn from(error: RerouteError) -> Self {
+        match error {
+            RerouteError::Lags { store } => Self::Lags { store },
+            RerouteError::NotEnrolled(NotEnrolled { store, error }) => Self::Join {
+                name: store,
+                error: error.to_string(),
+            },
+        }
+    }
+}
+
 impl Refusal {
-    /// Whether the same topology may be taken later.
+    /// Whether the same topology may be accepted later.
     #[must_use]
     pub fn may_pass(&self) -> bool {
         matches!(
@@ -129,14 +133,14 @@ impl Refusal {
 
 /// What became of a topology that was not refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Taken {
+pub enum Applied {
     /// It is what is served already.
     Unchanged,
     /// Everything is served as it says. `moved` tells whether keys route elsewhere.
     Changed { moved: bool },
 }
 
-/// Takes topologies, one after the other.
+/// Applies topologies, one after the other.
 #[derive(Debug)]
 pub(crate) struct Reconfigurer {
     services: Arc<Services>,
@@ -160,18 +164,22 @@ impl Reconfigurer {
     }
 
     /// Serves as `topology` says from now on, or refuses it and serves as before.
-    pub(crate) async fn take(&self, topology: Topology) -> Result<Taken, Refusal> {
+    pub(crate) async fn apply(&self, topology: Topology) -> Result<Applied, Refusal> {
         let _turn = self.turn.lock().await;
         let snapshot = self.services.snapshot.load_full();
-        let taken = self.change(&snapshot, topology).await;
+        let applied = self.change(&snapshot, topology).await;
         let now = self.services.snapshot.load_full();
-        let mut used: Vec<_> = now.members.iter().map(|m| Arc::clone(&m.store)).collect();
-        if let Some(feeding) = &now.runtime.feeding {
+        let mut used: Vec<_> = now
+            .backends
+            .iter()
+            .map(|each| Arc::clone(&each.store))
+            .collect();
+        if let Some(runtime) = &self.services.runtime {
             // A store that has left is followed up to its end.
-            used.extend(feeding.feeds.read_from());
+            used.extend(runtime.feeds().read_from());
         }
         self.open.keep(&used).await;
-        taken
+        applied
     }
 
     /// Counts the keys that no client sees.
@@ -203,15 +211,13 @@ impl Reconfigurer {
         &self,
         snapshot: &Arc<ServingSnapshot>,
         topology: Topology,
-    ) -> Result<Taken, Refusal> {
+    ) -> Result<Applied, Refusal> {
         let prepared = self.prepare(snapshot, topology).await?;
         if prepared.is_what_is_served(snapshot) {
-            return Ok(Taken::Unchanged);
+            return Ok(Applied::Unchanged);
         }
-        if snapshot.merged().is_some()
-            && !Accepted::of(&prepared.topology, snapshot.floors.clone()).fits()
-        {
-            return Err(AcceptedError::TooLarge.into());
+        if snapshot.merged().is_some() {
+            Accepted::fitting(&prepared.topology, snapshot.floors.clone())?;
         }
         let moved = prepared.moves_keys();
         if snapshot.merged().is_none() {
@@ -223,17 +229,22 @@ impl Reconfigurer {
         } else if moved {
             self.check(snapshot, &prepared).await?;
             let holding = self.hold(snapshot, &prepared).await?;
-            let looking_out = LookingOut::begin(snapshot, &prepared.affected);
+            let looking_out =
+                LookingOut::begin(self.services.runtime.as_deref(), &prepared.affected);
             let look = self.check(snapshot, &prepared).await?;
-            self.apply(snapshot, prepared, look).await?;
+            self.commit(snapshot, prepared, look).await?;
             drop((looking_out, holding));
         } else {
-            self.apply(snapshot, prepared, LastLook::default()).await?;
+            self.commit(snapshot, prepared, LastCheck::default())
+                .await?;
         }
         let now = self.services.snapshot.load_full();
         self.metrics.took(now.generation);
-        info!(generation = now.generation, moved, "the topology is taken");
-        Ok(Taken::Changed { moved })
+        info!(
+            generation = now.generation,
+            moved, "serving the new topology"
+        );
+        Ok(Applied::Changed { moved })
     }
 }
 

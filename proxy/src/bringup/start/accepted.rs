@@ -1,5 +1,5 @@
 //! What a start makes of the topology that was accepted last: it is served, and the file is then
-//! taken or refused as any other change.
+//! accepted or refused like any other change.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -7,19 +7,23 @@ use keyloom_topology::Topology;
 use tokio::time::timeout;
 use tracing::warn;
 
-use super::{BeginError, PATIENCE};
+use super::{BringUpError, PATIENCE};
 use crate::{
-    order::keeper::is_accepted,
-    probe::{self, Found},
-    reload::{Accepted, Floors, OpenStores},
+    bringup::{
+        accepted::Accepted,
+        ask::{self, AskedStore},
+    },
+    order::is_accepted,
+    snapshot::Floors,
+    stores::OpenStores,
 };
 
 /// What is served first.
 #[derive(Debug)]
-pub(super) struct Served {
+pub(super) struct FirstTopology {
     pub(super) topology: Topology,
     /// In the order of its stores.
-    pub(super) found: Vec<Found>,
+    pub(super) asked: Vec<AskedStore>,
     pub(super) floors: Floors,
     /// Whether the record in the default store says the same.
     pub(super) is_kept: bool,
@@ -27,42 +31,43 @@ pub(super) struct Served {
 
 /// The accepted topology, with the stores of the file where it names them; the file's where
 /// nothing was accepted yet, or where both route alike.
-pub(super) async fn served(
+pub(super) async fn first(
     file: Topology,
-    found: Vec<Found>,
+    asked: Vec<AskedStore>,
     open: &Arc<dyn OpenStores>,
-) -> Result<Served, BeginError> {
-    let Some(accepted) = kept(&found)? else {
-        return Ok(Served {
+) -> Result<FirstTopology, BringUpError> {
+    let Some(accepted) = kept(&asked)? else {
+        return Ok(FirstTopology {
             topology: file,
-            found,
+            asked,
             floors: Floors::default(),
             is_kept: false,
         });
     };
     let topology = accepted.topology()?.with_stores_of(&file);
     if route_alike(&topology, &file) {
-        return Ok(Served {
+        return Ok(FirstTopology {
             is_kept: file.to_text() == accepted.text,
             topology: file,
-            found,
+            asked,
             floors: accepted.floors,
         });
     }
     warn!(
-        "the topology file differs from what was accepted last; that is served until it is taken"
+        "the topology file differs from the topology that was accepted last; Keyloom serves the accepted \
+         one until it can change to the file's"
     );
-    let found = line_up(&topology, found, open).await?;
-    Ok(Served {
+    let asked = with_left_out(&topology, asked, open).await?;
+    Ok(FirstTopology {
         is_kept: topology.to_text() == accepted.text,
         topology,
-        found,
+        asked,
         floors: accepted.floors,
     })
 }
 
-fn kept(found: &[Found]) -> Result<Option<Accepted>, BeginError> {
-    let mut records = found.iter().take(1).flat_map(|default| &default.records);
+fn kept(asked: &[AskedStore]) -> Result<Option<Accepted>, BringUpError> {
+    let mut records = asked.iter().take(1).flat_map(|default| &default.records);
     let record = records.find(|kv| is_accepted(&kv.key));
     Ok(record.map(|kv| Accepted::decode(&kv.value)).transpose()?)
 }
@@ -79,26 +84,26 @@ fn route_alike(a: &Topology, b: &Topology) -> bool {
 }
 
 /// The stores of a topology: those that were asked already, and those that the file left out.
-async fn line_up(
+async fn with_left_out(
     topology: &Topology,
-    found: Vec<Found>,
+    asked: Vec<AskedStore>,
     open: &Arc<dyn OpenStores>,
-) -> Result<Vec<Found>, BeginError> {
-    let mut lined_up = Vec::new();
+) -> Result<Vec<AskedStore>, BringUpError> {
+    let mut stores = Vec::new();
     for spec in topology.stores() {
-        if let Some(found) = found.iter().find(|found| found.name == spec.name) {
-            lined_up.push(found.clone());
+        if let Some(asked) = asked.iter().find(|asked| asked.name == spec.name) {
+            stores.push(asked.clone());
             continue;
         }
         let opened = open.open(spec).await;
-        let store = opened.map_err(|error| BeginError::LeftOut {
+        let store = opened.map_err(|error| BringUpError::LeftOut {
             store: spec.name.clone(),
             error,
         })?;
         let asked = (spec.name.clone(), store);
-        let absent = Found::absent(&asked);
-        let found = timeout(PATIENCE, probe::until_answered(asked)).await;
-        lined_up.push(found.unwrap_or(absent));
+        let absent = AskedStore::absent(&asked);
+        let asked = timeout(PATIENCE, ask::until_answered(asked)).await;
+        stores.push(asked.unwrap_or(absent));
     }
-    Ok(lined_up)
+    Ok(stores)
 }

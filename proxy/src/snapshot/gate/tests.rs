@@ -12,8 +12,7 @@ use tokio::time::timeout;
 use super::*;
 use crate::{
     order::Order,
-    reload::Floors,
-    snapshot::{MergedRuntime, Validity},
+    snapshot::{Floors, Validity},
 };
 
 fn snapshot() -> ServingSnapshot {
@@ -23,7 +22,7 @@ fn snapshot() -> ServingSnapshot {
     );
     ServingSnapshot {
         topology: accepted.unwrap().topology,
-        members: vec![Member {
+        backends: vec![ServingStore {
             name: "default".to_owned(),
             store: Arc::new(ModelStore::default()) as Arc<dyn Store>,
             slot: StoreSlot::DEFAULT,
@@ -32,8 +31,7 @@ fn snapshot() -> ServingSnapshot {
             traffic: Arc::default(),
         }],
         generation: 0,
-        order: Arc::new(Order::Native),
-        runtime: MergedRuntime::default(),
+        order: Order::Native,
         floors: Floors::default(),
         validity: Validity::default(),
     }

@@ -32,7 +32,7 @@ pub(crate) struct Floors {
 
 /// One change, as it is kept with the ledger.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Kept {
+pub(crate) struct KeptFloor {
     pub(crate) at: UnifiedRev,
     pub(crate) moved: Vec<Moved>,
     pub(crate) bases: Vec<Bytes>,
@@ -91,8 +91,8 @@ impl Floors {
         self.of_all
     }
 
-    pub(crate) fn kept(&self) -> impl Iterator<Item = Kept> {
-        self.changes.iter().map(|change| Kept {
+    pub(crate) fn kept(&self) -> impl Iterator<Item = KeptFloor> {
+        self.changes.iter().map(|change| KeptFloor {
             at: change.at,
             moved: change.moved.clone(),
             bases: change.bases.clone(),
@@ -100,7 +100,7 @@ impl Floors {
     }
 
     /// As they were kept.
-    pub(crate) fn restored(of_all: UnifiedRev, kept: impl IntoIterator<Item = Kept>) -> Self {
+    pub(crate) fn restored(of_all: UnifiedRev, kept: impl IntoIterator<Item = KeptFloor>) -> Self {
         let changes = kept.into_iter().map(|kept| Change {
             at: kept.at,
             affected: Affected::of(&kept.moved, &kept.bases),

@@ -21,7 +21,7 @@ use arc_swap::ArcSwapOption;
 use keyloom_topology::Affected;
 use tokio::sync::{Notify, watch};
 
-use crate::snapshot::{Member, ServingSnapshot};
+use super::{ServingSnapshot, ServingStore};
 
 /// The writes under way to one store.
 #[derive(Debug, Default)]
@@ -98,7 +98,7 @@ impl Gate {
     pub(crate) async fn enter(
         &self,
         snapshot: &ServingSnapshot,
-        member: &Member,
+        member: &ServingStore,
         touches: impl Fn(&Affected) -> bool,
     ) -> Result<UnderWay, Superseded> {
         let mut turn = self.turn.load(Ordering::SeqCst);

@@ -20,6 +20,8 @@ use tokio::{
 };
 use tracing::warn;
 
+use crate::environment::FileChanges;
+
 /// A file that is written in pieces is read when it has been left alone for so long,
 const QUIET: Duration = Duration::from_millis(100);
 
@@ -28,17 +30,6 @@ const LATEST: Duration = Duration::from_secs(1);
 
 /// What is in a file; `None` where it cannot be read.
 type Content = Option<Vec<u8>>;
-
-/// How it is learnt that a file changed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum FileChanges {
-    /// The system tells, and a SIGHUP is heard.
-    #[default]
-    Told,
-    /// The files are looked at now and then, and that is all: a simulation has neither threads nor
-    /// signals.
-    Looked,
-}
 
 #[derive(Debug)]
 pub(crate) struct Files {

@@ -1,5 +1,4 @@
-//! Follows the topology file: reads it again when it changes or a SIGHUP comes, and says what
-//! became of it.
+//! Follows the topology file: reads it again when it changes or on SIGHUP, and says what became of it.
 
 use std::{
     path::{Path, PathBuf},
@@ -16,22 +15,25 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use super::{
-    Refusal, Taken, TopologyMetrics,
-    file::{FileChanges, Files, files_of},
-    metrics::Outcome,
+    Applied, Reconfigurer, Refusal,
+    file::{Files, files_of},
 };
-use crate::{Instance, topology_file};
+use crate::{
+    environment::FileChanges,
+    metrics::{Outcome, TopologyMetrics},
+    topology_file,
+};
 
 /// How often the files are looked at without being told, and a topology that was refused for
 /// something that may pass is tried again.
 const LOOK: Duration = Duration::from_secs(10);
 
-/// What an operator is shown.
+/// What operators are told of the topology file.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Status(Arc<Mutex<Option<String>>>);
+pub(crate) struct FileStatus(Arc<Mutex<Option<String>>>);
 
-impl Status {
-    /// Why the file is not what is served.
+impl FileStatus {
+    /// Why Keyloom does not serve what the file says.
     pub(crate) fn refused(&self) -> Option<String> {
         self.0.lock().clone()
     }
@@ -42,13 +44,13 @@ impl Status {
 pub(crate) struct Following {
     file: PathBuf,
     endpoint: Option<String>,
-    status: Status,
+    status: FileStatus,
     metrics: TopologyMetrics,
     changes: FileChanges,
     files: Files,
     /// What the files held when they were read last.
     read: Vec<Option<Vec<u8>>>,
-    /// Whether what was refused may be taken later as it is.
+    /// Whether the file that was refused may be accepted later as it is.
     try_again: bool,
 }
 
@@ -56,7 +58,7 @@ impl Following {
     pub(crate) fn new(
         file: &Path,
         endpoint: Option<String>,
-        status: Status,
+        status: FileStatus,
         metrics: TopologyMetrics,
         changes: FileChanges,
     ) -> Self {
@@ -72,16 +74,16 @@ impl Following {
         }
     }
 
-    /// Reads the file and has it taken; at a start, and whenever something changed.
+    /// Reads the file and applies it: at a start, and whenever something changed.
     ///
     /// # Errors
     /// Why it was refused.
-    pub(crate) async fn read(&mut self, instance: &Instance) -> Result<Taken, String> {
+    pub(crate) async fn read(&mut self, reconfigurer: &Reconfigurer) -> Result<Applied, String> {
         let read = match topology_file::load(Some(&self.file), self.endpoint.clone()) {
             Ok(topology) => {
                 self.files.name(&files_of(&topology));
                 self.read = self.files.contents();
-                instance.take(topology).await
+                reconfigurer.apply(topology).await
             }
             Err(error) => {
                 self.read = self.files.contents();
@@ -90,28 +92,28 @@ impl Following {
             }
         };
         match read {
-            Ok(taken) => {
-                self.taken(taken);
-                Ok(taken)
+            Ok(applied) => {
+                self.applied(applied);
+                Ok(applied)
             }
             Err(refusal) => {
                 self.refused(refusal.to_string(), refusal.may_pass());
                 if let Refusal::Ledger(_) = refusal {
-                    error!("the instance ends: {refusal}");
+                    error!("this instance cannot answer any more: {refusal}");
                 }
                 Err(refusal.to_string())
             }
         }
     }
 
-    fn taken(&mut self, taken: Taken) {
+    fn applied(&mut self, applied: Applied) {
         self.try_again = false;
-        self.metrics.looked_at(match taken {
-            Taken::Unchanged => Outcome::Unchanged,
-            Taken::Changed { .. } => Outcome::Accepted,
+        self.metrics.looked_at(match applied {
+            Applied::Unchanged => Outcome::Unchanged,
+            Applied::Changed { .. } => Outcome::Accepted,
         });
         if self.status.0.lock().take().is_some() {
-            info!("the topology file is what is served again");
+            info!("serving the topology of the file again");
         }
     }
 
@@ -120,18 +122,18 @@ impl Following {
         self.metrics.looked_at(Outcome::Refused);
         let mut status = self.status.0.lock();
         if status.as_ref() == Some(&why) {
-            debug!(why, "the topology is refused still");
+            debug!(why, "the topology file is still refused");
             return;
         }
         error!(
             why,
-            "the topology file is refused; what was accepted before serves on"
+            "the topology file is refused; Keyloom goes on with the topology that it accepted before"
         );
         *status = Some(why);
     }
 
     /// Until `stop` is cancelled.
-    pub(crate) async fn run(mut self, instance: Arc<Instance>, stop: CancellationToken) {
+    pub(crate) async fn run(mut self, reconfigurer: Arc<Reconfigurer>, stop: CancellationToken) {
         let mut hangup = match self.changes {
             FileChanges::Told => hangups(),
             FileChanges::Looked => None,
@@ -155,7 +157,7 @@ impl Following {
                 // It is logged and shown.
                 tokio::select! {
                     () = stop.cancelled() => return,
-                    _ = self.read(&instance) => {}
+                    _ = self.read(&reconfigurer) => {}
                 }
             }
         }

@@ -21,7 +21,7 @@ const APART: usize = 1024;
 
 /// Keys that were found, with an example.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Found {
+pub(crate) struct ScannedKeys {
     pub(crate) count: u64,
     pub(crate) example: Option<Bytes>,
     /// They lie in here.
@@ -30,7 +30,7 @@ pub(crate) struct Found {
     pub(crate) at: Option<StoreRev>,
 }
 
-impl Found {
+impl ScannedKeys {
     fn add(&mut self, key: Bytes) {
         self.count += 1;
         if self.example.is_none() {
@@ -49,8 +49,8 @@ pub(crate) async fn scan(
     store: &dyn Store,
     ranges: &[KeyRange],
     wanted: impl Fn(&[u8]) -> bool,
-) -> Result<Found, String> {
-    let mut found = Found::default();
+) -> Result<ScannedKeys, String> {
+    let mut found = ScannedKeys::default();
     for range in ranges {
         // No key is empty, and a store takes an empty one for none.
         let mut from = match range.start.is_empty() {

@@ -1,4 +1,4 @@
-//! Takes a topology that was looked at, at one unified revision.
+//! The change itself, at one unified revision.
 
 use std::sync::Arc;
 
@@ -9,14 +9,17 @@ use tracing::info;
 
 use super::{
     Reconfigurer, Refusal,
-    amid::{AGAIN, DELIVERY, LastLook},
-    prepare::{Prepared, Standing},
+    amid::{AGAIN, DELIVERY, LastCheck},
+    prepare::Prepared,
 };
 use crate::{
+    bringup::{
+        accepted::Accepted,
+        next::{serving, standings},
+    },
     feeds::routes_of,
-    order::{Arrival, Merged, Rerouted},
-    reload::accepted::Accepted,
-    snapshot::{Member, MergedRuntime, ServingSnapshot, Validity},
+    order::{Merged, Rerouted, StoreStanding},
+    snapshot::{ServingSnapshot, Validity},
 };
 
 impl Reconfigurer {
@@ -24,51 +27,46 @@ impl Reconfigurer {
     pub(super) fn replace_native(&self, snapshot: &Arc<ServingSnapshot>, prepared: Prepared) {
         let slots = vec![StoreSlot::DEFAULT; prepared.stores.len()];
         let next = ServingSnapshot {
-            members: members(&prepared, &slots),
+            backends: serving(&prepared.stores, &slots),
             topology: prepared.topology,
             generation: snapshot.generation + 1,
             floors: snapshot.floors.clone(),
-            order: Arc::clone(&snapshot.order),
-            runtime: MergedRuntime::default(),
+            order: snapshot.order.clone(),
             validity: Validity::default(),
         };
         self.swap(snapshot, next);
     }
 
     /// Over several stores. What moves is held by the caller.
-    pub(super) async fn apply(
+    pub(super) async fn commit(
         &self,
         snapshot: &Arc<ServingSnapshot>,
         prepared: Prepared,
-        look: LastLook,
+        look: LastCheck,
     ) -> Result<(), Refusal> {
-        let (Some(order), Some(feeding)) = (snapshot.merged(), &snapshot.runtime.feeding) else {
+        let Some(runtime) = &self.services.runtime else {
             return Err(Refusal::SecondStore);
         };
-        let feeds = &feeding.feeds;
+        let (order, feeds) = (&runtime.order, runtime.feeds());
         let by_delivery = order.by_delivery(look.slots());
         let until = Instant::now() + DELIVERY;
         let next = loop {
             let turn = |hub: &mut Hub, _: &Merged| turn(hub, order, snapshot, &prepared, &look);
             match feeds.with(turn) {
-                None => return Err(Refusal::SecondStore),
-                Some(Err(Refusal::Lags { .. })) if Instant::now() < until => sleep(AGAIN).await,
-                Some(turned) => break turned?,
+                Err(Refusal::Lags { .. }) if Instant::now() < until => sleep(AGAIN).await,
+                turned => break turned?,
             }
         };
         drop(by_delivery);
         feeds.refollow(&next);
-        if let Some(keeper) = &snapshot.runtime.keeper {
-            keeper.reach(&next.members);
-        }
+        let reached = next.stores();
+        let reached = reached.map(|member| (member.slot, Arc::clone(&member.store)));
+        runtime.keeper.reach(reached);
         self.swap(snapshot, next);
-        match &snapshot.runtime.keeper {
-            Some(keeper) => keeper.record().await.map_err(|failure| {
-                // Nothing leaves any more: the next start finds one of the two.
-                Refusal::Ledger(failure.to_string())
-            }),
-            None => Ok(()),
-        }
+        runtime.keeper.record().await.map_err(|error| {
+            // Nothing leaves any more: the next start finds one of the two.
+            Refusal::Ledger(error.to_string())
+        })
     }
 
     fn swap(&self, snapshot: &ServingSnapshot, next: ServingSnapshot) {
@@ -84,10 +82,10 @@ fn turn(
     order: &Merged,
     snapshot: &ServingSnapshot,
     prepared: &Prepared,
-    look: &LastLook,
+    look: &LastCheck,
 ) -> Result<ServingSnapshot, Refusal> {
     let (looked, gained) = look.with_what_came(hub, snapshot, prepared)?;
-    let arrivals: Vec<_> = arrivals(prepared).collect();
+    let standings = standings(&prepared.stores);
     let moved = prepared.moves_keys();
     let mut floors = snapshot.floors.clone();
     floors.compacted(order.compacted());
@@ -100,19 +98,21 @@ fn turn(
         Accepted::of(&prepared.topology, floors.clone()).encode()
     };
     let leaving = leaving(snapshot, prepared);
-    let Rerouted { at, slots } = order.reroute(&looked, &arrivals, &leaving, moved, accept)?;
-    for (slot, arrival) in slots.iter().zip(&arrivals) {
-        if matches!(arrival, Arrival::Joins { .. } | Arrival::Returns(..)) {
+    let Rerouted { at, slots } = order.reroute(&looked, &standings, &leaving, moved, accept)?;
+    for (slot, standing) in slots.iter().zip(&standings) {
+        if matches!(
+            standing,
+            StoreStanding::Joins { .. } | StoreStanding::Returns(..)
+        ) {
             hub.add_store(*slot, order.frontier(*slot));
         }
     }
     let next = ServingSnapshot {
-        members: members(prepared, &slots),
+        backends: serving(&prepared.stores, &slots),
         topology: prepared.topology.clone(),
         generation: snapshot.generation + 1,
         floors,
-        order: Arc::clone(&snapshot.order),
-        runtime: snapshot.runtime.clone(),
+        order: snapshot.order.clone(),
         validity: Validity::default(),
     };
     let routes = routes_of(&next);
@@ -128,39 +128,16 @@ fn turn(
     } else {
         hub.replace_routes(routes);
     }
-    info!(at = at.get(), moved, "the topology changes");
+    info!(
+        at = at.get(),
+        moved, "the order has the change of the topology"
+    );
     Ok(next)
 }
 
 /// The stores that the new topology does not name.
 fn leaving(snapshot: &ServingSnapshot, prepared: &Prepared) -> Vec<StoreSlot> {
     let stays = |name: &String| prepared.stores.iter().any(|store| store.name == *name);
-    let leaving = snapshot.stores().filter(|member| !stays(&member.name));
-    leaving.map(|member| member.slot).collect()
-}
-
-/// What each store is to the ledger, in the order of the topology's; an alias is what it stands
-/// for.
-fn arrivals(prepared: &Prepared) -> impl Iterator<Item = Arrival> {
-    prepared.stores.iter().enumerate().map(|(index, store)| {
-        if store.same_as != index {
-            return Arrival::SameAs(store.same_as);
-        }
-        match store.standing {
-            Standing::Served(slot) => Arrival::Stays(slot),
-            Standing::Returns(slot, at) => Arrival::Returns(slot, at),
-            Standing::Joins(at) => Arrival::Joins {
-                name: store.name.clone(),
-                cluster_id: store.cluster_id,
-                at,
-            },
-        }
-    })
-}
-
-fn members(prepared: &Prepared, slots: &[StoreSlot]) -> Vec<Member> {
-    let stores = prepared.stores.iter().enumerate().zip(slots);
-    stores
-        .map(|((index, store), slot)| store.member(*slot, store.same_as != index))
-        .collect()
+    let leaving = snapshot.stores().filter(|store| !stays(&store.name));
+    leaving.map(|store| store.slot).collect()
 }

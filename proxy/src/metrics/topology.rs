@@ -1,15 +1,10 @@
 //! What of the topology is counted and shown.
 
-use std::sync::Arc;
-
 use prometheus_client::{
     encoding::{EncodeLabelSet, EncodeLabelValue},
     metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
 };
-use tracing::error;
-
-use crate::{feeds::Feeds, snapshot::Member};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OutcomeLabels {
@@ -87,27 +82,8 @@ impl TopologyMetrics {
         let count = i64::try_from(count).unwrap_or(i64::MAX);
         self.strays.get_or_create(&StoreLabels { store }).set(count);
     }
-}
-
-/// The alarm for writes that came to a store after their keys had moved.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct LateWrites(pub(crate) TopologyMetrics);
-
-impl LateWrites {
-    /// Tells of those since the last time.
-    pub(crate) fn look(&self, feeds: &Arc<Feeds>, member: &Member) {
-        for late in feeds.with(|hub, _| hub.take_late()).unwrap_or_default() {
-            // Another store's may be among them: the log has its slot.
-            let store = member.name.clone();
-            self.0.late.get_or_create(&StoreLabels { store }).inc();
-            error!(
-                store = member.name,
-                slot = %late.slot,
-                revision = late.revision.get(),
-                key = %late.key.escape_ascii(),
-                "a write came to a store after its key had moved to another one: no client sees \
-                 it. It was under way when the route changed, or somebody writes past keyloom"
-            );
-        }
+    pub(crate) fn late_write(&self, store: &str) {
+        let store = store.to_owned();
+        self.late.get_or_create(&StoreLabels { store }).inc();
     }
 }

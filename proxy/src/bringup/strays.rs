@@ -6,7 +6,7 @@ use bytes::Bytes;
 use keyloom_etcd_api::KeyRange;
 use keyloom_topology::Topology;
 
-use super::scan::{Found, behind, page, scan};
+use super::scan::{ScannedKeys, behind, page, scan};
 use crate::snapshot::ServingSnapshot;
 
 /// How many keys are looked at for one answer.
@@ -49,7 +49,9 @@ fn stray<'t>(topology: &'t Topology, store: &str, key: &[u8]) -> Option<&'t str>
 }
 
 /// How many strays each store has.
-pub(crate) async fn count(snapshot: &Arc<ServingSnapshot>) -> Vec<(String, Result<Found, String>)> {
+pub(crate) async fn count(
+    snapshot: &Arc<ServingSnapshot>,
+) -> Vec<(String, Result<ScannedKeys, String>)> {
     let mut counts = Vec::new();
     for member in snapshot.stores() {
         let is_stray = |key: &[u8]| stray(&snapshot.topology, &member.name, key).is_some();

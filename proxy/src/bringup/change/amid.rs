@@ -21,8 +21,11 @@ use keyloom_hub::Hub;
 use keyloom_ledger::{StoreRev, StoreSlot};
 use keyloom_topology::Affected;
 
-use super::{Refusal, check::route, prepare::Prepared};
-use crate::{feeds::Feeds, order::Looked, snapshot::ServingSnapshot};
+use super::{Refusal, prepare::Prepared};
+use crate::{
+    bringup::hidden::route, feeds::Feeds, order::KnownUpTo, runtime::MergedRuntime,
+    snapshot::ServingSnapshot,
+};
 
 /// How long a change waits for what is ordered to be delivered.
 pub(super) const DELIVERY: Duration = Duration::from_secs(1);
@@ -32,14 +35,14 @@ pub(super) const AGAIN: Duration = Duration::from_millis(1);
 
 /// What was found when the stores were looked at for the last time.
 #[derive(Debug, Default)]
-pub(super) struct LastLook {
+pub(super) struct LastCheck {
     /// Where keys come to be seen that nobody was told of.
     pub(super) gained: Vec<KeyRange>,
     /// The stores that keys leave or come to, as far as they are served, and where they stood.
     stores: BTreeMap<StoreSlot, (String, StoreRev)>,
 }
 
-impl LastLook {
+impl LastCheck {
     /// A store was looked at when it stood at `at`.
     pub(super) fn note(&mut self, slot: StoreSlot, name: &str, at: StoreRev) {
         let stood = self.stores.entry(slot);
@@ -57,7 +60,7 @@ impl LastLook {
         hub: &Hub,
         snapshot: &ServingSnapshot,
         prepared: &Prepared,
-    ) -> Result<(Vec<Looked>, Vec<KeyRange>), Refusal> {
+    ) -> Result<(Vec<KnownUpTo>, Vec<KeyRange>), Refusal> {
         let mut gained = self.gained.clone();
         let mut hidden = None;
         let seen = hub.seen().map_err(|slot| self.lags(slot))?;
@@ -86,7 +89,7 @@ impl LastLook {
                 example: example.clone(),
             });
         }
-        let looked = self.stores.iter().map(|(slot, (name, at))| Looked {
+        let looked = self.stores.iter().map(|(slot, (name, at))| KnownUpTo {
             store: name.clone(),
             slot: *slot,
             upto: hub.delivered(*slot).unwrap_or_default().max(*at),
@@ -107,9 +110,8 @@ impl LastLook {
 pub(super) struct LookingOut(Option<Arc<Feeds>>);
 
 impl LookingOut {
-    pub(super) fn begin(snapshot: &ServingSnapshot, affected: &Affected) -> Self {
-        let feeding = snapshot.runtime.feeding.as_ref();
-        let feeds = feeding.map(|feeding| Arc::clone(&feeding.feeds));
+    pub(super) fn begin(runtime: Option<&MergedRuntime>, affected: &Affected) -> Self {
+        let feeds = runtime.map(|runtime| Arc::clone(runtime.feeds()));
         if let Some(feeds) = &feeds {
             feeds.with(|hub, _| hub.look_out(affected.clone()));
         }

@@ -24,9 +24,6 @@ use crate::{
 /// How long calls may go on after the program was told to end.
 const DRAIN: Duration = Duration::from_secs(10);
 
-/// Between two looks at whether the instance still owns its ledger.
-const WATCH: Duration = Duration::from_millis(200);
-
 /// Between two counts of the keys that route elsewhere, where nothing changes; and where it does.
 const COUNT_EVERY: Duration = Duration::from_secs(3600);
 const COUNT_AFTER: Duration = Duration::from_secs(60);
@@ -169,23 +166,23 @@ async fn follow(
         chores.tasks.spawn(run);
     }
     let (instance, stop) = (Arc::clone(instance), chores.stop.clone());
+    let mut changes = instance.reconfigurer().changes();
     chores.tasks.spawn(async move {
         loop {
             tokio::select! {
                 () = instance.count_strays() => {}
                 () = stop.cancelled() => return,
             }
-            let generation = instance.generation();
             let changed = async {
-                while instance.generation() == generation {
-                    tokio::time::sleep(WATCH).await;
-                }
+                tokio::time::sleep(COUNT_AFTER).await;
+                // The instance, which tells of them, is ours.
+                let _ended = changes.changed().await;
             };
             tokio::select! {
                 () = stop.cancelled() => return,
                 // At most so often, and without a change now and then.
                 () = tokio::time::sleep(COUNT_EVERY) => {}
-                () = async { tokio::time::sleep(COUNT_AFTER).await; changed.await } => {}
+                () = changed => {}
             }
         }
     });
@@ -237,15 +234,13 @@ async fn serve_admin(
 
 /// Waits for the end; losing the ledger is one.
 async fn watch(instance: &Instance, stop: &CancellationToken) -> Result<()> {
-    loop {
-        if let Err(why) = instance.alive() {
-            error!(why, "this instance answers no more");
+    tokio::select! {
+        biased;
+        why = instance.until_stopped() => {
+            error!(why, "this instance can no longer answer, and ends");
             anyhow::bail!("the ledger is lost: {why}");
         }
-        tokio::select! {
-            () = stop.cancelled() => return Ok(()),
-            () = tokio::time::sleep(WATCH) => {}
-        }
+        () = stop.cancelled() => Ok(()),
     }
 }
 

@@ -85,6 +85,8 @@ pub(crate) struct Feeds {
     state: Mutex<State>,
     order: Arc<Merged>,
     followed: RwLock<BTreeMap<StoreSlot, Followed>>,
+    /// Told when a store's watch has delivered something.
+    delivered: Notify,
     metrics: TopologyMetrics,
     stop: CancellationToken,
 }
@@ -165,6 +167,7 @@ impl Feeding {
             state: Mutex::new(state),
             order: Arc::clone(order),
             followed: RwLock::default(),
+            delivered: Notify::new(),
             metrics,
             stop: stop.clone(),
         });
@@ -262,6 +265,22 @@ impl Feeds {
             changed.notify_waiters();
         }
         result
+    }
+
+    /// Asks the hub until it has an answer: now, and again whenever a store's watch has delivered
+    /// something.
+    pub(crate) async fn until<T>(
+        self: &Arc<Self>,
+        mut ask: impl FnMut(&mut Hub, &Merged) -> Option<T>,
+    ) -> T {
+        loop {
+            let mut delivered = std::pin::pin!(self.delivered.notified());
+            delivered.as_mut().enable();
+            if let Some(answer) = self.with(&mut ask) {
+                return answer;
+            }
+            delivered.await;
+        }
     }
 
     /// Has a client stream told when there is something for it.

@@ -259,6 +259,14 @@ impl Instance {
         }
     }
 
+    /// Waits until the instance can never answer again, and says what stopped it.
+    pub(crate) async fn until_stopped(&self) -> String {
+        match &self.services.runtime {
+            Some(runtime) => runtime.order.until_stopped().await,
+            None => std::future::pending().await,
+        }
+    }
+
     /// Ends at once and writes nothing more, as if the process had been killed.
     pub fn abort(self) {
         if let Some(keeping) = self.keeping.lock().take() {

@@ -3,13 +3,12 @@
 //! ```text
 //!   open and ask its stores ─► what moves? ── nothing ───────────────────────────────┐
 //!                                  │                                                 │
-//!              do moved keys exist? (nothing is held yet) ── yes ──► refused         │
+//!              watch what moves on the hub; do moved keys exist, at one revision     │
+//!              of their store? (nothing is held yet) ── yes ──► refused              │
 //!                                  │ no                                              │
 //!              hold writes to what moves, wait for those under way ── too long ──► refused
 //!                                  │                                                 │
-//!              do moved keys exist now, at one revision of their store? ── yes ──► refused
-//!                                  │ no                                              │
-//!              has one come since, past the gate? ── yes, or not known in time ──► refused
+//!              has one come since, by the stores' watches? ── yes, or not known in time ──► refused
 //!                                  │ no                                              │
 //!              other routes from one unified revision on  ◄──────────────────────────┘
 //!                                  │
@@ -27,9 +26,11 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use keyloom_topology::Topology;
+use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
 use amid::{LastCheck, LookingOut};
+use prepare::Prepared;
 
 use super::{
     accepted::{Accepted, AcceptedError},
@@ -147,6 +148,8 @@ pub(crate) struct Reconfigurer {
     open: Arc<dyn OpenStores>,
     metrics: TopologyMetrics,
     turn: tokio::sync::Mutex<()>,
+    /// How many changes were applied.
+    changes: watch::Sender<u64>,
 }
 
 impl Reconfigurer {
@@ -160,6 +163,7 @@ impl Reconfigurer {
             open,
             metrics,
             turn: tokio::sync::Mutex::default(),
+            changes: watch::Sender::new(0),
         }
     }
 
@@ -180,6 +184,11 @@ impl Reconfigurer {
         }
         self.open.keep(&used).await;
         applied
+    }
+
+    /// Tells of every change that is applied from now on.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
     }
 
     /// Counts the keys that no client sees.
@@ -227,24 +236,46 @@ impl Reconfigurer {
             }
             self.replace_native(snapshot, prepared);
         } else if moved {
-            self.check(snapshot, &prepared).await?;
-            let holding = self.hold(snapshot, &prepared).await?;
-            let looking_out =
-                LookingOut::begin(self.services.runtime.as_deref(), &prepared.affected);
-            let look = self.check(snapshot, &prepared).await?;
-            self.commit(snapshot, prepared, look).await?;
-            drop((looking_out, holding));
+            self.move_keys(snapshot, prepared).await?;
         } else {
             self.commit(snapshot, prepared, LastCheck::default())
                 .await?;
         }
         let now = self.services.snapshot.load_full();
         self.metrics.took(now.generation);
+        self.changes.send_replace(now.generation);
         info!(
             generation = now.generation,
             moved, "serving the new topology"
         );
         Ok(Applied::Changed { moved })
+    }
+}
+
+impl Reconfigurer {
+    /// A change that moves keys. Writes to them wait only for what the stores' watches tell: every
+    /// key is looked for before they are held.
+    async fn move_keys(
+        &self,
+        snapshot: &Arc<ServingSnapshot>,
+        prepared: Prepared,
+    ) -> Result<(), Refusal> {
+        let runtime = self.services.runtime.as_deref();
+        let looking_out = LookingOut::begin(runtime, &prepared.affected);
+        let mut checked = self.check(snapshot, &prepared).await?;
+        let holding = self.hold(snapshot, &prepared).await?;
+        if looking_out.saw_all() {
+            self.sequence_present(snapshot, &checked).await?;
+        } else {
+            warn!(
+                "too many keys changed while they were checked; checking all again under the hold"
+            );
+            looking_out.begin_again(&prepared.affected);
+            checked = self.check(snapshot, &prepared).await?;
+        }
+        self.commit(snapshot, prepared, checked).await?;
+        drop((looking_out, holding));
+        Ok(())
     }
 }
 

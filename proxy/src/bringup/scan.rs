@@ -86,6 +86,20 @@ pub(crate) async fn scan(
     Ok(found)
 }
 
+/// The revision at which a store stands. No more than one key of the range is read.
+pub(super) async fn revision(store: &dyn Store, range: &KeyRange) -> Result<StoreRev, String> {
+    let mut range = range.clone();
+    if range.start.is_empty() {
+        range.start = KeyRange::all().start;
+    }
+    let header = page(store, &range, None, 1).await?.header;
+    let revision = header.map_or(0, |header| header.revision);
+    if revision < 1 {
+        return Err("its answer has no revision".to_owned());
+    }
+    Ok(StoreRev::new(revision))
+}
+
 /// Some keys from the start of a range on, and whether there are more.
 pub(crate) async fn page(
     store: &dyn Store,

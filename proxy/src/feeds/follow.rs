@@ -212,6 +212,7 @@ async fn deliver(
     let last = last.revision;
     feeds.sequence_delivered(member.slot, last).await?;
     feeds.with(|hub, order| hub.take(member.slot, groups, order))?;
+    feeds.delivered.notify_waiters();
     late::report(feeds, member);
     match followed.until {
         Some(until) if last >= until => {
@@ -235,6 +236,7 @@ async fn lost(feeds: &Arc<Feeds>, followed: &Followed, begin: StoreRev) -> Resul
         order.raise_floor(member.slot, floor);
         Some(floor)
     });
+    feeds.delivered.notify_waiters();
     if let Some(floor) = floor {
         warn!(
             store = member.name,

@@ -229,6 +229,18 @@ impl Merged {
         });
     }
 
+    /// Waits until nothing may ever leave any more, and says why.
+    pub(crate) async fn until_stopped(&self) -> String {
+        loop {
+            let mut changed = std::pin::pin!(self.changed.notified());
+            changed.as_mut().enable();
+            if let Some(why) = self.stopped() {
+                return why;
+            }
+            changed.await;
+        }
+    }
+
     /// Why nothing may leave any more.
     pub(crate) fn stopped(&self) -> Option<String> {
         self.ordered.read().leadership.stopped.clone()

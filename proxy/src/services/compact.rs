@@ -10,7 +10,7 @@ use keyloom_etcd_api::{
 };
 use keyloom_ledger::{StoreRev, UnifiedRev};
 use prost::Message as _;
-use tokio::time::{Instant, sleep};
+use tokio::time::timeout;
 use tracing::warn;
 
 use super::{
@@ -19,9 +19,8 @@ use super::{
 };
 use crate::{failure::Failure, snapshot::ServingStore};
 
-/// How long a compaction waits for a store's watch, and how often it looks.
+/// How long a compaction waits for a store's watch.
 const PATIENCE: Duration = Duration::from_secs(1);
-const LOOK: Duration = Duration::from_millis(2);
 
 impl Request<'_> {
     /// From the moment that the compaction is recorded nothing below it is readable; a store that
@@ -57,17 +56,11 @@ impl Request<'_> {
         let Some(runtime) = &self.services.runtime else {
             return true;
         };
-        let patience = Instant::now() + PATIENCE;
-        loop {
-            let delivered = runtime.feeds().with(|hub, _| hub.delivered(member.slot));
-            if delivered.is_some_and(|delivered| delivered >= revision) {
-                return true;
-            }
-            if Instant::now() >= patience {
-                return false;
-            }
-            sleep(LOOK).await;
-        }
+        let delivered = runtime.feeds().until(|hub, _| {
+            let delivered = hub.delivered(member.slot)?;
+            (delivered >= revision).then_some(())
+        });
+        timeout(PATIENCE, delivered).await.is_ok()
     }
 
     async fn compact_store(self, member: &ServingStore, at: UnifiedRev, physical: bool) {

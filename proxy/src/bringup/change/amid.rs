@@ -1,16 +1,16 @@
-//! What happens between the last look at the stores and the change itself.
+//! What happens between the check of the stores and the change itself.
 //!
-//! Keyloom's own writes to what moves are held by then, but one that was given up may still land, and
-//! others may write to a store past Keyloom. Whatever has its place below the change was there before
-//! it, in answers and on watches:
+//! Until the writes to what moves are held clients write on, a write that was given up may still land
+//! later, and others may write to a store past Keyloom. Whatever has its place below the change was
+//! there before it, in answers and on watches:
 //!
 //! ```text
-//!   last look at a store ──── a key comes ──── the change ────────► order
-//!        at revision r        at r+1, told      only now elsewhere
+//!   check of a store ──── a key comes ──── writes held ──── the change ────────► order
+//!     at revision r       at r+1, told                       only now elsewhere
 //! ```
 //!
 //! So the change is made at a moment at which each store has nothing in the order that was neither
-//! there at the look nor delivered by its watch since, and what was delivered is taken into account.
+//! there at the check nor delivered by its watch since, and what was delivered is taken into account.
 //! To get there the revisions of these stores take their places by delivery, and answers wait for
 //! that.
 
@@ -30,21 +30,23 @@ use crate::{
 /// How long a change waits for what is ordered to be delivered.
 pub(super) const DELIVERY: Duration = Duration::from_secs(1);
 
-/// Between two looks at that.
-pub(super) const AGAIN: Duration = Duration::from_millis(1);
-
-/// What was found when the stores were looked at for the last time.
+/// What was found when the stores were checked.
 #[derive(Debug, Default)]
 pub(super) struct LastCheck {
     /// Where keys come to be seen that nobody was told of.
     pub(super) gained: Vec<KeyRange>,
     /// The stores that keys leave or come to, as far as they are served, and where they stood.
     stores: BTreeMap<StoreSlot, (String, StoreRev)>,
+    /// The first range that was read of each.
+    first: BTreeMap<StoreSlot, KeyRange>,
 }
 
 impl LastCheck {
-    /// A store was looked at when it stood at `at`.
-    pub(super) fn note(&mut self, slot: StoreSlot, name: &str, at: StoreRev) {
+    /// A store was checked in these ranges when it stood at `at`.
+    pub(super) fn note(&mut self, slot: StoreSlot, name: &str, ranges: &[KeyRange], at: StoreRev) {
+        if let Some(range) = ranges.first() {
+            self.first.entry(slot).or_insert_with(|| range.clone());
+        }
         let stood = self.stores.entry(slot);
         let (_, stood) = stood.or_insert_with(|| (name.to_owned(), at));
         *stood = at.min(*stood);
@@ -52,6 +54,11 @@ impl LastCheck {
 
     pub(super) fn slots(&self) -> impl Iterator<Item = StoreSlot> {
         self.stores.keys().copied()
+    }
+
+    /// A range to read of a store that was checked.
+    pub(super) fn range_of(&self, slot: StoreSlot) -> Option<&KeyRange> {
+        self.first.get(&slot)
     }
 
     /// Up to where everything of each store is known, and where keys come to be seen.
@@ -116,6 +123,19 @@ impl LookingOut {
             feeds.with(|hub, _| hub.look_out(affected.clone()));
         }
         Self(feeds)
+    }
+
+    /// Whether the hub has kept everything that came of these keys.
+    pub(super) fn saw_all(&self) -> bool {
+        let saw_all = |feeds: &Arc<Feeds>| feeds.with(|hub, _| hub.seen().is_ok());
+        self.0.as_ref().is_none_or(saw_all)
+    }
+
+    /// Forgets what came so far.
+    pub(super) fn begin_again(&self, affected: &Affected) {
+        if let Some(feeds) = &self.0 {
+            feeds.with(|hub, _| hub.look_out(affected.clone()));
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use super::{DRAIN, Reconfigurer, Refusal, amid::LastCheck, names, prepare::Prepa
 use crate::{
     bringup::{
         hidden::{hidden_keys, ranges, route},
-        scan::scan,
+        scan::{revision, scan},
     },
     order::Answered,
     snapshot::{Holding, ServingSnapshot},
@@ -47,7 +47,8 @@ impl Reconfigurer {
         let (old, new) = (&snapshot.topology, &prepared.topology);
         for member in snapshot.stores() {
             let store = member.store.as_ref();
-            let found = hidden_keys((old, new), &prepared.moves, &member.name, store).await;
+            let moves = &prepared.moves;
+            let found = hidden_keys((old, new), moves, &member.name, store).await;
             let found = found.map_err(|error| Refusal::Unreachable {
                 store: member.name.clone(),
                 error,
@@ -55,7 +56,8 @@ impl Reconfigurer {
             self.sequence(snapshot, &member.name, Some(member.slot), found.at)
                 .await?;
             if let Some(at) = found.at {
-                look.note(member.slot, &member.name, at);
+                let ranges = ranges(moves, old, &member.name, |each| &each.from);
+                look.note(member.slot, &member.name, &ranges, at);
             }
             if let Some(example) = found.example {
                 return Err(Refusal::Hides {
@@ -80,15 +82,35 @@ impl Reconfigurer {
             let slot = served.map(|member| member.slot);
             self.sequence(snapshot, &store.name, slot, found.at).await?;
             if let Some((slot, at)) = slot.zip(found.at) {
-                look.note(slot, &store.name, at);
+                look.note(slot, &store.name, &ranges, at);
             }
             look.gained.extend(found.ranges);
         }
         Ok(look)
     }
-}
 
-impl Reconfigurer {
+    /// Gives a place to everything that the checked stores have by now, below the change. One key
+    /// of each is read for that; which keys came since the check, the stores' watches tell.
+    pub(super) async fn sequence_present(
+        &self,
+        snapshot: &ServingSnapshot,
+        checked: &LastCheck,
+    ) -> Result<(), Refusal> {
+        for served in snapshot.stores() {
+            let Some(range) = checked.range_of(served.slot) else {
+                continue;
+            };
+            let present = revision(served.store.as_ref(), range).await;
+            let present = present.map_err(|error| Refusal::Unreachable {
+                store: served.name.clone(),
+                error,
+            })?;
+            self.sequence(snapshot, &served.name, Some(served.slot), Some(present))
+                .await?;
+        }
+        Ok(())
+    }
+
     /// Gives a place to everything that a store had when it was looked at, below the change: an
     /// event that comes later would be looked for elsewhere.
     async fn sequence(

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use keyloom_hub::{Hub, Reroute};
 use keyloom_ledger::StoreSlot;
-use tokio::time::{Instant, sleep};
+use tokio::time::timeout;
 use tracing::info;
 
 use super::{
     Reconfigurer, Refusal,
-    amid::{AGAIN, DELIVERY, LastCheck},
+    amid::{DELIVERY, LastCheck},
     prepare::Prepared,
 };
 use crate::{
@@ -49,13 +49,14 @@ impl Reconfigurer {
         };
         let (order, feeds) = (&runtime.order, runtime.feeds());
         let by_delivery = order.by_delivery(look.slots());
-        let until = Instant::now() + DELIVERY;
-        let next = loop {
-            let turn = |hub: &mut Hub, _: &Merged| turn(hub, order, snapshot, &prepared, &look);
-            match feeds.with(turn) {
-                Err(Refusal::Lags { .. }) if Instant::now() < until => sleep(AGAIN).await,
-                turned => break turned?,
-            }
+        let turn = |hub: &mut Hub| turn(hub, order, snapshot, &prepared, &look);
+        let turned = feeds.until(|hub, _| match turn(hub) {
+            Err(Refusal::Lags { .. }) => None,
+            turned => Some(turned),
+        });
+        let next = match timeout(DELIVERY, turned).await {
+            Ok(turned) => turned?,
+            Err(_) => feeds.with(|hub, _| turn(hub))?,
         };
         drop(by_delivery);
         feeds.refollow(&next);

@@ -32,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     cli::{block_on, seconds},
     compare::topology_of,
-    keyspace::{Resource, namespace},
+    keyspace::Resource,
     process::Process,
     report::{Table, figure},
     stats::{Figures, median_of, ratio},
@@ -262,6 +262,7 @@ fn topology(stores: usize) -> Result<Topology> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::keyspace::namespace;
 
     #[tokio::test]
     async fn every_call_is_answered_by_its_store() {

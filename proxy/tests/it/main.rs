@@ -27,6 +27,7 @@ mod lists;
 mod maintenance;
 mod recovery;
 mod reload;
+mod reload_held;
 mod reload_resumed;
 mod reload_watches;
 mod scaling;

@@ -5,13 +5,23 @@ use std::{sync::Arc, time::Duration};
 use crate::support::{
     Keyloom,
     changing::{RBAC, Stage, TENANT, changed, topology},
-    delete, list, put,
+    list, put,
 };
-use keyloom_etcd_api::{Rpc, etcdserverpb::RangeRequest};
+use keyloom_etcd_api::{Rpc, etcdserverpb::{DeleteRangeRequest, RangeRequest}};
 use keyloom_proxy::{Applied, Refusal};
-use keyloom_testkit::model::{Fault, Gate};
+use keyloom_testkit::{
+    Step,
+    model::{Fault, Gate},
+};
 use prost::Message as _;
 use tokio::{task::JoinHandle, time::sleep};
+
+fn delete(key: &str) -> Step {
+    Step::DeleteRange(keyloom_etcd_api::etcdserverpb::DeleteRangeRequest {
+        key: key.to_owned().into(),
+        ..Default::default()
+    })
+}
 
 /// A change to [`TENANT`] whose hold waits for a deletion that hangs, over many keys that stay.
 struct Held {

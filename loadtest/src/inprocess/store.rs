@@ -1,8 +1,10 @@
 //! A store that answers at once. It counts revisions, tells watches of every write, and keeps no keys:
 //! every key that is read is there, at the newest revision.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
-use futures_util::{StreamExt as _, channel::mpsc, future::BoxFuture};
+use futures_util::{StreamExt as _, future::BoxFuture, stream};
 use keyloom_etcd_api::{
     Rpc,
     etcdserverpb::{
@@ -12,8 +14,9 @@ use keyloom_etcd_api::{
     mvccpb::{Event, KeyValue},
 };
 use keyloom_store::{Answers, Call, CallError, Requests, Store};
+use parking_lot::Mutex;
 use prost::Message as _;
-use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::mpsc;
 
 /// What no client's key begins with.
 const OWN: &[u8] = b"/_keyloom/";
@@ -53,13 +56,13 @@ impl AtOnce {
     }
 
     fn revision(&self) -> i64 {
-        let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        let log = self.log.lock();
         log.revision
     }
 
     /// Writes a key; its watches hear of it in the order of the revisions.
     fn write(&self, key: Bytes, value: Bytes) -> i64 {
-        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut log = self.log.lock();
         log.revision += 1;
         let revision = log.revision;
         let event = Event {
@@ -73,7 +76,7 @@ impl AtOnce {
         };
         let answer = Bytes::from(answer.encode_to_vec());
         log.watches
-            .retain(|watch| watch.unbounded_send(answer.clone()).is_ok());
+            .retain(|watch| watch.send(answer.clone()).is_ok());
         revision
     }
 
@@ -149,16 +152,20 @@ impl Store for AtOnce {
     }
 
     fn stream(&self, _: Rpc, _: Requests) -> BoxFuture<'static, Result<Answers, CallError>> {
-        let (tell, told) = mpsc::unbounded();
-        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        let (tell, told) = mpsc::unbounded_channel();
+        let mut log = self.log.lock();
         let created = WatchResponse {
             header: self.header(log.revision),
             created: true,
             ..WatchResponse::default()
         };
         // Its receiver is here.
-        drop(tell.unbounded_send(created.encode_to_vec().into()));
+        drop(tell.send(created.encode_to_vec().into()));
         log.watches.push(tell);
-        Box::pin(std::future::ready(Ok(told.map(Ok).boxed())))
+        let answers = stream::unfold(told, |mut told| async {
+            let answer = told.recv().await?;
+            Some((Ok(answer), told))
+        });
+        Box::pin(std::future::ready(Ok(answers.boxed())))
     }
 }

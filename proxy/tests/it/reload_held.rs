@@ -7,7 +7,10 @@ use crate::support::{
     changing::{RBAC, Stage, TENANT, changed, topology},
     list, put,
 };
-use keyloom_etcd_api::{Rpc, etcdserverpb::{DeleteRangeRequest, RangeRequest}};
+use keyloom_etcd_api::{
+    Rpc,
+    etcdserverpb::{DeleteRangeRequest, RangeRequest},
+};
 use keyloom_proxy::{Applied, Refusal};
 use keyloom_testkit::{
     Step,

@@ -134,7 +134,9 @@ async fn answer(
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.streams)
         .max_header_list_size(16 * 1024)
-        .max_pending_accept_reset_streams(20)
+        // A client whose callers give up at the same moment resets as many streams as it has open.
+        // Beyond that is an attack (CVE-2023-44487), and ends the connection.
+        .max_pending_accept_reset_streams(limits.streams as usize)
         .initial_stream_window_size(1 << 20)
         .initial_connection_window_size(4 << 20)
         .keep_alive_interval(Some(Duration::from_secs(60)))
@@ -170,3 +172,6 @@ where
 {
     BoxCloneSyncService::new(stack)
 }
+
+#[cfg(test)]
+mod tests;

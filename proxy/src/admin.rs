@@ -78,12 +78,18 @@ impl Shared {
         self.instance.read().clone()
     }
 
-    fn metrics(&self) -> Response<Full<Bytes>> {
+    /// All metrics in the format of OpenMetrics.
+    pub(crate) fn metrics_page(&self) -> Result<String, std::fmt::Error> {
         let gauges = self.instance().map(|instance| instance.gauges());
         self.gauges.look(&gauges.unwrap_or_default());
         let mut page = String::new();
-        match prometheus_client::encoding::text::encode(&mut page, &self.registry) {
-            Ok(()) => {
+        prometheus_client::encoding::text::encode(&mut page, &self.registry)?;
+        Ok(page)
+    }
+
+    fn metrics(&self) -> Response<Full<Bytes>> {
+        match self.metrics_page() {
+            Ok(page) => {
                 let mut response = text(StatusCode::OK, page);
                 let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
                 let kind = header::HeaderValue::from_static(kind);
@@ -182,8 +188,12 @@ pub(crate) async fn serve(listener: Box<dyn Accept>, shared: Arc<Shared>, stop: 
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok(connection) => {
-                tasks.spawn(answer(connection, Arc::clone(&shared), stop.clone()));
+            Ok(accepted) => {
+                tasks.spawn(answer(
+                    accepted.connection,
+                    Arc::clone(&shared),
+                    stop.clone(),
+                ));
             }
             Err(error) => debug!(%error, "admin connection not accepted"),
         }

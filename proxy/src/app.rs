@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use keyloom_sqlstore::Restored;
-use prometheus_client::{metrics::gauge::Gauge, registry::Registry};
+use prometheus_client::registry::Registry;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
 
@@ -16,7 +16,7 @@ use crate::{
     instance::{self, Instance},
     listen::{self, Accept, Limits, ListenUrl, ServerTls, TlsFiles},
     metrics::{Metrics, TopologyMetrics},
-    stack::{Extras, stack},
+    stack::{Admission, AdmissionLimits, Extras, HttpPages, Stack},
     stores::{OpenStores, Stores},
     topology_file,
 };
@@ -45,6 +45,12 @@ pub struct ServeOptions {
     /// Whether a start ends where the topology file is refused, in the place of serving the
     /// accepted one.
     pub stop_if_refused: bool,
+    /// How many calls may be under way.
+    pub admission: AdmissionLimits,
+    /// etcd's `--max-request-bytes`.
+    pub max_request_bytes: usize,
+    /// Whether each call is written to the log.
+    pub access_log: bool,
 }
 
 /// Told what a supervisor or a test waits for.
@@ -70,6 +76,7 @@ pub async fn serve(
         options.restored.clone(),
         options.watch.progress_interval,
     ));
+    let admission = Admission::register(options.admission, &mut registry);
     let opened = stores.open_all(&topology).await?;
     let status = FileStatus::default();
     let shared = admin::Shared::new(registry, Arc::clone(&stores), status.clone());
@@ -108,11 +115,12 @@ pub async fn serve(
     let ended = match followed {
         Ok(()) => {
             shared.ready(Arc::clone(&instance));
-            let counted = Counted {
-                calls: metrics,
-                connections: shared.connections(),
+            let edge = Edge {
+                metrics,
+                admission,
+                shared: Arc::clone(&shared),
             };
-            answer_calls(&options, &environment, &instance, counted, &announce, &stop).await
+            answer_calls(&options, &environment, &instance, edge, &announce, &stop).await
         }
         Err(error) => Err(error),
     };
@@ -130,13 +138,19 @@ async fn answer_calls(
     options: &ServeOptions,
     environment: &Environment,
     instance: &Arc<Instance>,
-    counted: Counted,
+    edge: Edge,
     announce: &Announce,
     stop: &CancellationToken,
 ) -> Result<()> {
     let listeners = bind(options, environment).await?;
     instance.advertise(advertised(options, &listeners)?);
-    let calls = listen_all(listeners, instance, counted, stop, announce)?;
+    let calls = listen_all(
+        listeners,
+        &edge.stack(options, instance)?,
+        &edge.shared,
+        stop,
+        announce,
+    );
     announce("ready");
     let ended = watch(instance, stop).await;
     stop.cancel();
@@ -189,10 +203,34 @@ async fn follow(
     Ok(())
 }
 
-/// What the listeners count.
-struct Counted {
-    calls: Arc<Metrics>,
-    connections: Gauge,
+/// What the listeners' stack takes besides the instance.
+struct Edge {
+    metrics: Arc<Metrics>,
+    admission: Arc<Admission>,
+    shared: Arc<admin::Shared>,
+}
+
+impl Edge {
+    fn stack(&self, options: &ServeOptions, instance: &Arc<Instance>) -> Result<Stack> {
+        let (_reporter, health) = tonic_health::server::health_reporter();
+        // The instance ends while connections still hold the stack.
+        let (ready, alive) = (Arc::downgrade(instance), Arc::downgrade(instance));
+        let ended = || Err("this instance has ended".to_owned());
+        let shared = Arc::clone(&self.shared);
+        let pages = HttpPages {
+            ready: Box::new(move || ready.upgrade().map_or_else(ended, |it| it.ready())),
+            alive: Box::new(move || alive.upgrade().map_or_else(ended, |it| it.alive())),
+            metrics: Box::new(move || shared.metrics_page()),
+        };
+        Ok(Stack {
+            services: Arc::clone(&instance.services),
+            extras: Arc::new(Extras::new(health, pages)?),
+            metrics: Arc::clone(&self.metrics),
+            admission: Arc::clone(&self.admission),
+            max_request_bytes: options.max_request_bytes,
+            access_log: options.access_log,
+        })
+    }
 }
 
 /// Tasks that end before the instance does.
@@ -289,30 +327,23 @@ fn advertised(options: &ServeOptions, bound: &[Bound]) -> Result<Vec<String>> {
 
 fn listen_all(
     listeners: Vec<Bound>,
-    instance: &Arc<Instance>,
-    counted: Counted,
+    stack: &Stack,
+    shared: &admin::Shared,
     stop: &CancellationToken,
     announce: &Announce,
-) -> Result<TaskTracker> {
-    let (_reporter, health) = tonic_health::server::health_reporter();
-    let watched = Arc::downgrade(instance);
-    let ready = move || {
-        watched
-            .upgrade()
-            .is_some_and(|instance| instance.ready().is_ok())
-    };
-    let extras = Extras::new(health, ready)?;
-    let stack = stack(Arc::clone(&instance.services), extras, counted.calls);
+) -> TaskTracker {
     let tasks = TaskTracker::new();
     for Bound { url, listener, tls } in listeners {
         announce(&format!("serving on {url}"));
         info!(%url, "serving");
         let (stack, stop) = (stack.clone(), stop.clone());
         let limits = Limits {
-            open: counted.connections.clone(),
+            open: shared.connections(),
+            listener: url.to_string().into(),
             ..Limits::default()
         };
-        tasks.spawn(listen::serve(listener, tls, stack, limits, stop));
+        let service = move |peer| stack.of(&peer);
+        tasks.spawn(listen::serve(listener, tls, service, limits, stop));
     }
-    Ok(tasks)
+    tasks
 }

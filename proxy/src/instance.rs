@@ -143,7 +143,7 @@ impl Instance {
     ) -> Result<Bytes, Status> {
         Ok(self
             .services
-            .unary(rpc, message, Context::until(deadline))
+            .unary(rpc, message, &Context::until(deadline))
             .await?
             .into_bytes())
     }

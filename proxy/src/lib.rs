@@ -7,6 +7,8 @@ mod app;
 mod instance;
 mod bringup;
 
+mod caller;
+mod telemetry;
 mod listen;
 mod stack;
 mod services;
@@ -32,7 +34,8 @@ pub use bringup::{AcceptedError, Applied, BringUpError, Refusal};
 pub use environment::{Environment, FileChanges};
 pub use feeds::WatchOptions;
 pub use instance::{Instance, Options, StartError};
-pub use listen::{Accept, Listen, ListenUrl, ListenUrlError, TlsFiles, TokioListen};
+pub use listen::{Accept, AcceptedConnection, Listen, ListenUrl, ListenUrlError, TlsFiles, TokioListen};
 pub use metrics::TopologyMetrics;
 pub use order::{LedgerError, RenewOn};
+pub use stack::AdmissionLimits;
 pub use stores::OpenStores;

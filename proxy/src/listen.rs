@@ -5,8 +5,8 @@ mod acceptor;
 mod tls;
 mod connection;
 
-pub use acceptor::{Accept, Listen, TokioListen};
-pub(crate) use connection::{Limits, Stack, erase, serve};
+pub use acceptor::{Accept, AcceptedConnection, Listen, TokioListen};
+pub(crate) use connection::{Limits, serve};
 pub(crate) use tls::ServerTls;
 pub use tls::TlsFiles;
 pub use url::{ListenUrl, ListenUrlError};

@@ -34,6 +34,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    caller::Caller,
     failure::Failure,
     feeds::WatchOptions,
     identity::Identity,
@@ -49,8 +50,10 @@ use pages::Pages;
 const MAX_TXN_OPS: usize = 128;
 
 /// What one call brings with it besides its message.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Context {
+    /// Who makes it.
+    pub(crate) caller: Arc<Caller>,
     /// When the client stops waiting.
     pub(crate) deadline: Option<Instant>,
     /// Whether the client wants no answer of an endpoint that has no leader (`hasleader` in etcd's
@@ -59,9 +62,10 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    /// A call that brings nothing but the end of its client's patience.
+    /// A call of Keyloom's own, or of a program that holds it: nobody's, and with a deadline at most.
     pub(crate) fn until(deadline: Option<Instant>) -> Self {
         Self {
+            caller: Arc::default(),
             deadline,
             needs_leader: false,
         }
@@ -72,7 +76,7 @@ impl Context {
     ///
     /// # Errors
     /// Why it may not.
-    pub(crate) async fn until_may_leave(self, order: &Order) -> Result<(), Failure> {
+    pub(crate) async fn until_may_leave(&self, order: &Order) -> Result<(), Failure> {
         match order {
             Order::Native => Ok(()),
             Order::Merged(order) => self.until_order_allows(order).await,
@@ -80,13 +84,13 @@ impl Context {
     }
 
     /// [`Self::until_may_leave`] over several stores.
-    pub(crate) async fn until_order_allows(self, order: &Merged) -> Result<(), Failure> {
+    pub(crate) async fn until_order_allows(&self, order: &Merged) -> Result<(), Failure> {
         let may = order.until_may_leave().await;
         may.map_err(|error| self.ended(error))
     }
 
     /// Why nothing may leave, as this client wants to hear it.
-    pub(crate) fn ended(self, error: OrderError) -> Failure {
+    pub(crate) fn ended(&self, error: OrderError) -> Failure {
         if self.needs_leader && error == OrderError::LeadershipOver {
             return EtcdError::NoLeader.into();
         }
@@ -181,7 +185,7 @@ impl Services {
         &self,
         rpc: Rpc,
         message: Bytes,
-        context: Context,
+        context: &Context,
     ) -> Result<Answer, Failure> {
         loop {
             let snapshot = self.snapshot.load_full();
@@ -203,7 +207,7 @@ impl Services {
         snapshot: &ServingSnapshot,
         rpc: Rpc,
         message: Bytes,
-        context: Context,
+        context: &Context,
     ) -> Result<Answer, Failure> {
         match (rpc, &snapshot.order) {
             (Rpc::MemberList, _) => self.member_list().await.map(Answer::from),
@@ -239,7 +243,7 @@ struct Request<'a> {
     services: &'a Services,
     snapshot: &'a ServingSnapshot,
     order: &'a crate::order::Merged,
-    context: Context,
+    context: &'a Context,
 }
 
 impl Request<'_> {

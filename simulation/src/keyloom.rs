@@ -4,7 +4,8 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use keyloom_environment::{Address, SeededRandom};
 use keyloom_proxy::{
-    Environment, FileChanges, ListenUrl, RenewOn, ServeOptions, TlsFiles, WatchOptions, serve,
+    AdmissionLimits, Environment, FileChanges, ListenUrl, RenewOn, ServeOptions, TlsFiles, WatchOptions,
+    serve,
 };
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -73,6 +74,9 @@ pub(crate) fn instance(
         watch: setup.watch.clone(),
         restored: BTreeMap::new(),
         stop_if_refused: false,
+        admission: AdmissionLimits::default(),
+        max_request_bytes: 1536 << 10,
+        access_log: false,
     };
     let environment = Environment {
         dial: Arc::new(net.of(host)),

@@ -24,7 +24,7 @@ use std::{
 
 use futures_util::{FutureExt as _, future::BoxFuture};
 use keyloom_environment::{Address, Connection, Dial};
-use keyloom_proxy::{Accept, Listen};
+use keyloom_proxy::{Accept, AcceptedConnection, Listen};
 use keyloom_testkit::program::Chance;
 use parking_lot::Mutex;
 use tokio::time::sleep;
@@ -348,7 +348,7 @@ struct Listening {
 }
 
 impl Accept for Listening {
-    fn accept(&self) -> BoxFuture<'_, io::Result<Box<dyn Connection>>> {
+    fn accept(&self) -> BoxFuture<'_, io::Result<AcceptedConnection>> {
         std::future::poll_fn(|context| {
             let mut state = self.port.net.state.lock();
             let Some(listener) = state.listeners.get_mut(&self.port.host) else {
@@ -356,8 +356,11 @@ impl Accept for Listening {
             };
             match listener.waiting.pop_front() {
                 Some(socket) => {
-                    let connection: Box<dyn Connection> = Box::new(socket);
-                    std::task::Poll::Ready(Ok(connection))
+                    let accepted = AcceptedConnection {
+                        connection: Box::new(socket),
+                        from: None,
+                    };
+                    std::task::Poll::Ready(Ok(accepted))
                 }
                 None => {
                     listener.waker = Some(context.waker().clone());

@@ -41,7 +41,8 @@ pub(crate) async fn serve(store: Arc<SimStore>, port: Port, stop: CancellationTo
             biased;
             () = stop.cancelled() => return,
             accepted = listener.accept() => {
-                let Ok(connection) = accepted else { return };
+                let Ok(accepted) = accepted else { return };
+                let connection = accepted.connection;
                 let serve = connected(Arc::clone(&store), connection, stop.clone());
                 let stop = stop.clone();
                 tasks.spawn(async move {

@@ -11,7 +11,7 @@ use super::{
     work::{all_cores, work},
 };
 use crate::{
-    WatchOptions,
+    AdmissionLimits, WatchOptions,
     app::{self, ServeOptions},
     listen::{ListenUrl, TlsFiles},
 };
@@ -24,6 +24,9 @@ const SHORTEST_LEADERSHIP: Duration = Duration::from_secs(1);
 
 /// As in etcd (`minWatchProgressInterval` in `embed/config.go`).
 const SHORTEST_PROGRESS: Duration = Duration::from_millis(100);
+
+/// As in etcd (`DefaultMaxRequestBytes` in `server/embed/config.go`).
+const MAX_REQUEST_BYTES: usize = 1536 << 10;
 
 #[derive(Debug, Args)]
 pub(super) struct Serve {
@@ -110,6 +113,20 @@ pub(super) struct Serve {
     /// leadership is renewed, and SQLite files are read and written, on other threads
     #[arg(long, env = "KEYLOOM_THREADS", value_name = "NUMBER")]
     threads: Option<NonZero<usize>>,
+    /// The largest request, in bytes. A store may refuse smaller ones [etcd: --max-request-bytes]
+    #[arg(
+        long,
+        env = "KEYLOOM_MAX_REQUEST_BYTES",
+        value_name = "BYTES",
+        default_value_t = MAX_REQUEST_BYTES
+    )]
+    max_request_bytes: usize,
+    /// Log one line for each call: caller, call, code, duration and size of the answer; never keys or
+    /// values. Level info, target keyloom::access
+    #[arg(long, env = "KEYLOOM_ACCESS_LOG")]
+    access_log: bool,
+    #[command(flatten)]
+    admission: AdmissionFlags,
     /// The server certificate (PEM), required for https:// and unixs://
     #[arg(long, env = "KEYLOOM_CERT_FILE", value_name = "FILE")]
     cert_file: Option<PathBuf>,
@@ -122,6 +139,55 @@ pub(super) struct Serve {
     /// Require a client certificate that --trusted-ca-file has signed
     #[arg(long, env = "KEYLOOM_CLIENT_CERT_AUTH")]
     client_cert_auth: bool,
+}
+
+/// How much may be in flight. A call beyond a limit gets "etcdserver: too many requests".
+#[derive(Debug, Args)]
+struct AdmissionFlags {
+    /// How many unary calls may be in flight at once, of all callers
+    #[arg(
+        long,
+        env = "KEYLOOM_MAX_CALLS",
+        value_name = "NUMBER",
+        default_value_t = AdmissionLimits::default().calls
+    )]
+    max_calls: usize,
+    /// How many unary calls one caller may have in flight. A caller is the name in a client
+    /// certificate, or else an IP address
+    #[arg(
+        long,
+        env = "KEYLOOM_MAX_CALLS_PER_CALLER",
+        value_name = "NUMBER",
+        default_value_t = AdmissionLimits::default().calls_per_caller
+    )]
+    max_calls_per_caller: usize,
+    /// How many streams (watches, lease keep-alives) may be open at once, of all callers
+    #[arg(
+        long,
+        env = "KEYLOOM_MAX_STREAMS",
+        value_name = "NUMBER",
+        default_value_t = AdmissionLimits::default().streams
+    )]
+    max_streams: usize,
+    /// How many streams one caller may have open
+    #[arg(
+        long,
+        env = "KEYLOOM_MAX_STREAMS_PER_CALLER",
+        value_name = "NUMBER",
+        default_value_t = AdmissionLimits::default().streams_per_caller
+    )]
+    max_streams_per_caller: usize,
+}
+
+impl From<AdmissionFlags> for AdmissionLimits {
+    fn from(flags: AdmissionFlags) -> Self {
+        Self {
+            calls: flags.max_calls,
+            calls_per_caller: flags.max_calls_per_caller,
+            streams: flags.max_streams,
+            streams_per_caller: flags.max_streams_per_caller,
+        }
+    }
 }
 
 /// What `--restored` says of one store.
@@ -198,6 +264,9 @@ impl Serve {
                 .map(|declared| (declared.store, declared.restored))
                 .collect(),
             stop_if_refused: self.stop_if_refused,
+            admission: self.admission.into(),
+            max_request_bytes: self.max_request_bytes,
+            access_log: self.access_log,
             topology: self.topology,
             endpoint: self.endpoint,
             listen: self.listen,

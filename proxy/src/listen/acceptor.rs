@@ -15,13 +15,27 @@ pub trait Listen: fmt::Debug + Send + Sync + 'static {
     fn listen(&self, at: Address) -> BoxFuture<'_, io::Result<Box<dyn Accept>>>;
 }
 
+/// A connection, and where it comes from.
+pub struct AcceptedConnection {
+    pub connection: Box<dyn Connection>,
+    /// A client of a Unix socket has none.
+    pub from: Option<Address>,
+}
+
+impl fmt::Debug for AcceptedConnection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("AcceptedConnection");
+        debug.field("from", &self.from).finish_non_exhaustive()
+    }
+}
+
 /// A listener.
 pub trait Accept: fmt::Debug + Send + Sync + 'static {
     /// The next connection.
     ///
     /// # Errors
     /// As the network gives them; the listener goes on.
-    fn accept(&self) -> BoxFuture<'_, io::Result<Box<dyn Connection>>>;
+    fn accept(&self) -> BoxFuture<'_, io::Result<AcceptedConnection>>;
 
     /// The address that it really has.
     ///
@@ -60,11 +74,17 @@ async fn remove_dead_socket(path: &std::path::Path) -> io::Result<()> {
 }
 
 impl Accept for TcpListener {
-    fn accept(&self) -> BoxFuture<'_, io::Result<Box<dyn Connection>>> {
+    fn accept(&self) -> BoxFuture<'_, io::Result<AcceptedConnection>> {
         Box::pin(async move {
-            let (stream, _) = Self::accept(self).await?;
+            let (stream, from) = Self::accept(self).await?;
             stream.set_nodelay(true)?;
-            Ok(Box::new(stream) as Box<dyn Connection>)
+            Ok(AcceptedConnection {
+                connection: Box::new(stream),
+                from: Some(Address::Tcp {
+                    host: from.ip().to_canonical().to_string(),
+                    port: from.port(),
+                }),
+            })
         })
     }
 
@@ -78,10 +98,13 @@ impl Accept for TcpListener {
 }
 
 impl Accept for UnixListener {
-    fn accept(&self) -> BoxFuture<'_, io::Result<Box<dyn Connection>>> {
+    fn accept(&self) -> BoxFuture<'_, io::Result<AcceptedConnection>> {
         Box::pin(async move {
             let (stream, _) = Self::accept(self).await?;
-            Ok(Box::new(stream) as Box<dyn Connection>)
+            Ok(AcceptedConnection {
+                connection: Box::new(stream),
+                from: None,
+            })
         })
     }
 

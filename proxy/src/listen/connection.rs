@@ -3,10 +3,11 @@
 //! Bounds: [`Limits::connections`] at once, the next waits in the kernel's queue; a TLS handshake
 //! ends after [`Limits::handshake`]; streams and header lists per connection are capped.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, error::Error, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use http::{Request, Response};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto::Builder,
@@ -17,14 +18,14 @@ use prometheus_client::metrics::gauge::Gauge;
 use tokio::{sync::Semaphore, time::timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tonic::body::Body;
-use tower::{Service, util::BoxCloneSyncService};
+use tower::Service;
 use tracing::{debug, warn};
 
-use super::{acceptor::Accept, tls::ServerTls};
-
-/// The stack of layers above the services, type erased.
-pub(crate) type Stack = BoxCloneSyncService<Request<Incoming>, Response<Body>, Infallible>;
+use super::{
+    acceptor::{Accept, AcceptedConnection},
+    tls::ServerTls,
+};
+use crate::caller::{CertificateNames, Peer};
 
 /// The bounds of a listener.
 #[derive(Clone, Debug)]
@@ -35,6 +36,8 @@ pub(crate) struct Limits {
     pub(crate) streams: u32,
     /// How many connections there are.
     pub(crate) open: Gauge,
+    /// The listener's URL, as callers and logs name it.
+    pub(crate) listener: Arc<str>,
 }
 
 impl Default for Limits {
@@ -44,18 +47,25 @@ impl Default for Limits {
             handshake: Duration::from_secs(10),
             streams: 16_384,
             open: Gauge::default(),
+            listener: Arc::default(),
         }
     }
 }
 
-/// Accepts until `stop` is cancelled, then lets the connections finish their calls.
-pub(crate) async fn serve(
+/// Accepts until `stop` is cancelled, then lets the connections finish their calls. `service` makes
+/// what answers the requests of one connection: concrete, so that no request pays for a box.
+pub(crate) async fn serve<S, B>(
     listener: Box<dyn Accept>,
     tls: Option<ServerTls>,
-    stack: Stack,
+    service: impl Fn(Arc<Peer>) -> S + Clone + Send + 'static,
     limits: Limits,
     stop: CancellationToken,
-) {
+) where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+    S: Clone + Send + 'static,
+    S::Future: Send + 'static,
+    B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
+{
     let tracker = TaskTracker::new();
     let permits = Arc::new(Semaphore::new(limits.connections));
     loop {
@@ -64,14 +74,13 @@ pub(crate) async fn serve(
             accepted = next(listener.as_ref(), &permits) => accepted,
         };
         match accepted {
-            Ok((connection, permit)) => {
+            Ok((accepted, permit)) => {
                 let tls = tls.as_ref().map(ServerTls::acceptor);
-                let (stack, stop) = (stack.clone(), stop.clone());
-                let limits = limits.clone();
+                let (service, limits, stop) = (service.clone(), limits.clone(), stop.clone());
                 tracker.spawn(async move {
                     limits.open.inc();
-                    if let Some(connection) = secure(connection, tls, limits.handshake).await {
-                        answer(connection, stack, &limits, stop).await;
+                    if let Some((connection, peer)) = secure(accepted, tls, &limits).await {
+                        answer(connection, service(Arc::new(peer)), &limits, stop).await;
                     }
                     limits.open.dec();
                     drop(permit);
@@ -93,7 +102,7 @@ type Permit = tokio::sync::OwnedSemaphorePermit;
 async fn next(
     listener: &dyn Accept,
     permits: &Arc<Semaphore>,
-) -> std::io::Result<(Box<dyn Connection>, Permit)> {
+) -> std::io::Result<(AcceptedConnection, Permit)> {
     let permit = Arc::clone(permits)
         .acquire_owned()
         .await
@@ -101,33 +110,49 @@ async fn next(
     Ok((listener.accept().await?, permit))
 }
 
+/// Makes the TLS handshake, where there is one, and says who is at the other end.
 async fn secure(
-    connection: Box<dyn Connection>,
+    accepted: AcceptedConnection,
     tls: Option<TlsAcceptor>,
-    limit: Duration,
-) -> Option<Box<dyn Connection>> {
-    let Some(tls) = tls else {
-        return Some(connection);
+    limits: &Limits,
+) -> Option<(Box<dyn Connection>, Peer)> {
+    let mut peer = Peer {
+        address: accepted.from,
+        listener: Arc::clone(&limits.listener),
+        certificate: None,
     };
-    match timeout(limit, tls.accept(connection)).await {
-        Ok(Ok(connection)) => Some(Box::new(connection)),
+    let Some(tls) = tls else {
+        return Some((accepted.connection, peer));
+    };
+    match timeout(limits.handshake, tls.accept(accepted.connection)).await {
+        Ok(Ok(connection)) => {
+            let shown = connection.get_ref().1.peer_certificates();
+            let shown = shown.and_then(<[_]>::first);
+            peer.certificate = shown.and_then(|shown| CertificateNames::read(shown));
+            Some((Box::new(connection), peer))
+        }
         Ok(Err(error)) => {
-            debug!(%error, "TLS handshake failed");
+            debug!(%peer, %error, "the TLS handshake failed");
             None
         }
         Err(_) => {
-            debug!("TLS handshake took too long");
+            debug!(%peer, "the TLS handshake took too long");
             None
         }
     }
 }
 
-async fn answer(
+async fn answer<S, B>(
     connection: Box<dyn Connection>,
-    stack: Stack,
+    service: S,
     limits: &Limits,
     stop: CancellationToken,
-) {
+) where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+    S: Clone + Send + 'static,
+    S::Future: Send + 'static,
+    B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
+{
     let mut builder = Builder::new(TokioExecutor::new());
     builder
         .http2()
@@ -145,7 +170,7 @@ async fn answer(
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.handshake);
-    let service = TowerToHyperService::new(stack);
+    let service = TowerToHyperService::new(service);
     let served = builder.serve_connection(TokioIo::new(CoalescedIo::new(connection)), service);
     let mut served = std::pin::pin!(served);
     let result = tokio::select! {
@@ -158,19 +183,6 @@ async fn answer(
     if let Err(error) = result {
         debug!(error, "connection ended");
     }
-}
-
-/// Erases the type of a stack.
-pub(crate) fn erase<S>(stack: S) -> Stack
-where
-    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>
-        + Clone
-        + Send
-        + Sync
-        + 'static,
-    S::Future: Send + 'static,
-{
-    BoxCloneSyncService::new(stack)
 }
 
 #[cfg(test)]

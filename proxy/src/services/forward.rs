@@ -67,7 +67,7 @@ impl Services {
         snapshot: &ServingSnapshot,
         rpc: Rpc,
         message: Bytes,
-        context: Context,
+        context: &Context,
     ) -> Result<Pieces, Failure> {
         let (Some(answers), Some(member)) = (answer_of(rpc), snapshot.default_member()) else {
             return Err(Failure::Unimplemented(rpc.name()));
@@ -227,7 +227,7 @@ pub(super) async fn send(
     member: &ServingStore,
     options: CallOptions,
     message: Bytes,
-    context: Context,
+    context: &Context,
 ) -> Result<Bytes, Failure> {
     member
         .store
@@ -236,7 +236,7 @@ pub(super) async fn send(
         .map_err(|error| unanswered(member, error))
 }
 
-fn call_of(options: CallOptions, message: Bytes, context: Context) -> Call {
+fn call_of(options: CallOptions, message: Bytes, context: &Context) -> Call {
     Call {
         rpc: options.rpc,
         message,

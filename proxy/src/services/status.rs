@@ -30,7 +30,7 @@ impl Services {
     pub(super) async fn status(
         &self,
         snapshot: &ServingSnapshot,
-        context: Context,
+        context: &Context,
     ) -> Result<Bytes, Failure> {
         let asked = snapshot
             .stores()
@@ -68,7 +68,7 @@ impl Services {
     async fn status_of(
         &self,
         member: &ServingStore,
-        context: Context,
+        context: &Context,
     ) -> Result<StatusResponse, Failure> {
         let message = Bytes::from(StatusRequest {}.encode_to_vec());
         let options = CallOptions::read(Rpc::Status, Lane::Unary);

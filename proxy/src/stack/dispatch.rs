@@ -1,4 +1,4 @@
-//! From a path to what answers it.
+//! From a route to what answers it.
 
 use std::{
     convert::Infallible,
@@ -8,24 +8,27 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use http::{Request, Response, header::CONTENT_TYPE};
-use hyper::body::Incoming;
-use keyloom_etcd_api::{Rpc, Shape, Status};
+use http::{Request, Response};
+use keyloom_etcd_api::{Shape, Status};
 use tonic::body::Body;
 use tower::{Service, ServiceExt as _, util::BoxCloneSyncService};
 
-use super::{probe, reply, stream, unary};
+use super::{
+    call::{Call, CallKind},
+    plain_http::HttpPages,
+    reply, stream, unary,
+};
 use crate::services::Services;
 
 /// A service of the gRPC ecosystem, as tonic makes it.
 type Extra = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
 
-/// gRPC's own services beside etcd's.
+/// What is served beside etcd's calls.
 pub(crate) struct Extras {
     health: Extra,
     reflection: Extra,
     reflection_alpha: Extra,
-    ready: Arc<dyn Fn() -> bool + Send + Sync>,
+    pages: HttpPages,
 }
 
 impl fmt::Debug for Extras {
@@ -35,13 +38,13 @@ impl fmt::Debug for Extras {
 }
 
 impl Extras {
-    /// `health` is a `grpc.health.v1` service, `ready` says whether calls can be answered.
+    /// `health` is a `grpc.health.v1` service.
     ///
     /// # Errors
     /// Where the descriptors of etcd's API cannot be read.
     pub(crate) fn new<H>(
         health: H,
-        ready: impl Fn() -> bool + Send + Sync + 'static,
+        pages: HttpPages,
     ) -> Result<Self, tonic_reflection::server::Error>
     where
         H: Service<Request<Body>, Response = Response<Body>, Error = Infallible>
@@ -59,28 +62,38 @@ impl Extras {
             health: BoxCloneSyncService::new(health),
             reflection: BoxCloneSyncService::new(builder().build_v1()?),
             reflection_alpha: BoxCloneSyncService::new(builder().build_v1alpha()?),
-            ready: Arc::new(ready),
+            pages,
         })
+    }
+
+    /// Answers a call of a service that is not etcd's.
+    async fn call(&self, call: Call) -> Response<Body> {
+        let path = call.request.uri().path();
+        let service = match path.trim_start_matches('/').split('/').next() {
+            Some("grpc.health.v1.Health") => &self.health,
+            Some("grpc.reflection.v1.ServerReflection") => &self.reflection,
+            Some("grpc.reflection.v1alpha.ServerReflection") => &self.reflection_alpha,
+            _ => return reply::refusal(&Status::unimplemented(format!("unknown method {path}"))),
+        };
+        let answer = service.clone().oneshot(call.request.map(Body::new));
+        let Ok(answer) = answer.await;
+        answer.map(|body| reply::holding(body, call.permit))
     }
 }
 
 #[derive(Clone, Debug)]
 pub(super) struct Dispatch {
     services: Arc<Services>,
-    /// Shared: the stack is cloned for every call.
     extras: Arc<Extras>,
 }
 
 impl Dispatch {
-    pub(super) fn new(services: Arc<Services>, extras: Extras) -> Self {
-        Self {
-            services,
-            extras: Arc::new(extras),
-        }
+    pub(super) fn new(services: Arc<Services>, extras: Arc<Extras>) -> Self {
+        Self { services, extras }
     }
 }
 
-impl Service<Request<Incoming>> for Dispatch {
+impl Service<Call> for Dispatch {
     type Response = Response<Body>;
     type Error = Infallible;
     type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
@@ -89,38 +102,23 @@ impl Service<Request<Incoming>> for Dispatch {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
-        let path = request.uri().path();
-        if let Some(rpc) = Rpc::from_path(path) {
-            let services = Arc::clone(&self.services);
-            return Box::pin(async move {
-                Ok(match rpc.shape() {
-                    Shape::Unary => unary::answer(&services, rpc, request).await,
-                    _ => stream::answer(services, rpc, request).await,
-                })
-            });
-        }
-        let extra = match path.trim_start_matches('/').split('/').next() {
-            Some("grpc.health.v1.Health") => &self.extras.health,
-            Some("grpc.reflection.v1.ServerReflection") => &self.extras.reflection,
-            Some("grpc.reflection.v1alpha.ServerReflection") => &self.extras.reflection_alpha,
-            _ => {
-                let answer = unknown(&request, (self.extras.ready)());
-                return Box::pin(async move { Ok(answer) });
+    fn call(&mut self, call: Call) -> Self::Future {
+        let services = Arc::clone(&self.services);
+        match call.kind {
+            CallKind::Etcd(rpc) if rpc.shape() == Shape::Unary => {
+                Box::pin(async move { Ok(unary::answer(&services, rpc, call).await) })
             }
-        };
-        Box::pin(extra.clone().oneshot(request.map(Body::new)))
-    }
-}
-
-fn unknown(request: &Request<Incoming>, ready: bool) -> Response<Body> {
-    let is_grpc = request
-        .headers()
-        .get(CONTENT_TYPE)
-        .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
-    match request.uri().path() {
-        path if is_grpc => reply::refusal(&Status::unimplemented(format!("unknown method {path}"))),
-        "/health" => probe::health(ready),
-        _ => probe::not_found(),
+            CallKind::Etcd(rpc) => {
+                Box::pin(async move { Ok(stream::answer(services, rpc, call).await) })
+            }
+            CallKind::OtherGrpc => {
+                let extras = Arc::clone(&self.extras);
+                Box::pin(async move { Ok(extras.call(call).await) })
+            }
+            CallKind::Page => {
+                let extras = Arc::clone(&self.extras);
+                Box::pin(async move { Ok(extras.pages.answer(&services, call.request).await) })
+            }
+        }
     }
 }

@@ -9,6 +9,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt as _, stream::BoxStream};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, header::CONTENT_TYPE};
+use http_body_util::BodyExt as _;
 use hyper::body::Frame;
 use keyloom_etcd_api::{
     Status,
@@ -17,6 +18,7 @@ use keyloom_etcd_api::{
 };
 use tonic::body::Body;
 
+use super::admission::InFlight;
 use crate::services::Answer;
 
 /// A frame of HTTP/2.
@@ -32,8 +34,11 @@ const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 pub(super) type Messages = BoxStream<'static, Result<Bytes, Status>>;
 
 /// An answer of one message.
-pub(super) fn single(message: Answer) -> Response<Body> {
-    let mut reply = Reply::default();
+pub(super) fn single(message: Answer, permit: Option<InFlight>) -> Response<Body> {
+    let mut reply = Reply {
+        permit,
+        ..Reply::default()
+    };
     match message {
         Answer::Message(message) => reply.put(message),
         Answer::List(list) => reply.begin(list),
@@ -42,9 +47,10 @@ pub(super) fn single(message: Answer) -> Response<Body> {
 }
 
 /// An answer of many messages. None is taken before the one before it has left.
-pub(super) fn stream(messages: Messages) -> Response<Body> {
+pub(super) fn stream(messages: Messages, permit: Option<InFlight>) -> Response<Body> {
     respond(Reply {
         messages: Some(messages),
+        permit,
         ..Reply::default()
     })
 }
@@ -56,6 +62,14 @@ pub(super) fn refusal(status: &Status) -> Response<Body> {
     let kind = HeaderValue::from_static("application/grpc");
     response.headers_mut().insert(CONTENT_TYPE, kind);
     response
+}
+
+/// The body of another service's answer, which gives the permit back when it ends.
+pub(super) fn holding(body: Body, permit: Option<InFlight>) -> Body {
+    Body::new(body.map_frame(move |frame| {
+        let _held = &permit;
+        frame
+    }))
 }
 
 fn respond(reply: Reply) -> Response<Body> {
@@ -75,6 +89,8 @@ struct Reply {
     /// What follows it.
     messages: Option<Messages>,
     ended: bool,
+    /// Given back once the answer has left, or nobody waits for it any more.
+    permit: Option<InFlight>,
 }
 
 impl Reply {
@@ -135,6 +151,7 @@ impl hyper::body::Body for Reply {
             };
             self.ended = true;
             self.messages = None;
+            self.permit = None;
             return Poll::Ready(Some(Ok(Frame::trailers(end))));
         }
     }
@@ -154,7 +171,7 @@ fn well() -> HeaderMap {
 mod tests {
     use futures_util::stream;
     use http::StatusCode;
-    use http_body_util::{BodyExt as _, StreamBody};
+    use http_body_util::StreamBody;
     use keyloom_etcd_api::wire::Header;
     use keyloom_etcd_client::RawCodec;
     use tonic::Streaming;
@@ -184,7 +201,8 @@ mod tests {
 
     #[tokio::test]
     async fn one_message_and_that_all_went_well() {
-        let (bytes, frames, trailers) = read(single(Bytes::from_static(b"hello").into())).await;
+        let (bytes, frames, trailers) =
+            read(single(Bytes::from_static(b"hello").into(), None)).await;
         assert_eq!((bytes.as_slice(), frames), (&b"\0\0\0\0\x05hello"[..], 1));
         assert_eq!(trailers.get("grpc-status").unwrap(), "0");
     }
@@ -192,7 +210,7 @@ mod tests {
     #[tokio::test]
     async fn a_long_message_comes_in_frames() {
         let message = Bytes::from(vec![7; 40_000]);
-        let (bytes, frames, _) = read(single(message.clone().into())).await;
+        let (bytes, frames, _) = read(single(message.clone().into(), None)).await;
         assert_eq!(bytes[..5], [0, 0, 0, 0x9c, 0x40]);
         assert_eq!((&bytes[5..], frames), (&message[..], 2));
     }
@@ -202,7 +220,7 @@ mod tests {
         let kvs = vec![Bytes::from(vec![7; 1000]); 50];
         let list = || EncodedList::new(Header::default(), kvs.clone(), true, 60);
         let message = list().into_bytes();
-        let (bytes, frames, trailers) = read(single(Answer::List(list()))).await;
+        let (bytes, frames, trailers) = read(single(Answer::List(list()), None)).await;
         let length = u32::try_from(message.len()).unwrap();
         assert_eq!(bytes[..5], [&[0], &length.to_be_bytes()[..]].concat());
         assert_eq!((&bytes[5..], frames), (&message[..], 4));
@@ -214,7 +232,7 @@ mod tests {
     async fn a_list_that_breaks_off_is_no_list() {
         let kvs = vec![Bytes::from(vec![7; 1000]); 50];
         let list = EncodedList::new(Header::default(), kvs, true, 60);
-        let mut body = single(Answer::List(list)).into_body();
+        let mut body = single(Answer::List(list), None).into_body();
         let mut frames = Vec::new();
         while let Some(Ok(frame)) = body.frame().await {
             frames.extend(frame.into_data());
@@ -236,7 +254,7 @@ mod tests {
             Err(Status::unavailable("gone")),
             Ok(Bytes::from_static(b"never")),
         ];
-        let (bytes, _, trailers) = read(super::stream(stream::iter(messages).boxed())).await;
+        let (bytes, _, trailers) = read(super::stream(stream::iter(messages).boxed(), None)).await;
         assert_eq!(bytes, b"\0\0\0\0\x01a\0\0\0\0\0");
         assert_eq!(trailers.get("grpc-status").unwrap(), "14");
         assert_eq!(trailers.get("grpc-message").unwrap(), "gone");

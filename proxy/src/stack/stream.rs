@@ -8,18 +8,19 @@ use futures_util::{
     Stream, StreamExt as _, future,
     stream::{self, BoxStream},
 };
-use http::{Request, Response};
+use http::Response;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use keyloom_etcd_api::{
-    EtcdError, Rpc,
+    EtcdError, Rpc, Status,
     framing::{Assembler, Pieces},
 };
 use tonic::body::Body;
 
 use super::{
+    call::Call,
     reply::{self, Messages},
-    unary::{MAX_REQUEST, needs_leader},
+    unary::refused,
 };
 use crate::{
     failure::Failure,
@@ -27,25 +28,18 @@ use crate::{
 };
 
 /// Answers one call.
-pub(super) async fn answer(
-    services: Arc<Services>,
-    rpc: Rpc,
-    request: Request<Incoming>,
-) -> Response<Body> {
-    let context = Context {
-        needs_leader: needs_leader(request.headers()),
-        ..Context::until(None)
-    };
-    let requests = requests_of(request.into_body()).boxed();
-    match services.stream(rpc, requests, context).await {
-        Ok(answers) => reply::stream(until_stopped(services, answers, context)),
-        Err(failure) => reply::refusal(&failure.into()),
+pub(super) async fn answer(services: Arc<Services>, rpc: Rpc, call: Call) -> Response<Body> {
+    let requests = requests_of(call.request.into_body(), call.max_message).boxed();
+    let context = call.context;
+    match services.stream(rpc, requests, context.clone()).await {
+        Ok(answers) => reply::stream(until_stopped(services, answers, context), call.permit),
+        Err(failure) => refused(rpc, &context, &Status::from(failure)),
     }
 }
 
 /// The requests of a client. One that goes away, or sends what is no message, ends them.
-fn requests_of(body: Incoming) -> impl Stream<Item = Bytes> + Send + 'static {
-    let pieces = Assembler::up_to(MAX_REQUEST);
+fn requests_of(body: Incoming, max: usize) -> impl Stream<Item = Bytes> + Send + 'static {
+    let pieces = Assembler::up_to(max);
     stream::unfold((body, pieces), |(mut body, mut pieces)| async move {
         loop {
             if let Some(request) = pieces.take().ok()? {
@@ -73,7 +67,7 @@ fn until_stopped(
         future::ready(end)
     });
     let guarded = answers.then(move |answer| {
-        let services = Arc::clone(&services);
+        let (services, context) = (Arc::clone(&services), context.clone());
         async move {
             let order = services.snapshot.load().order.clone();
             context.until_may_leave(&order).await?;

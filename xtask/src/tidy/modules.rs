@@ -12,7 +12,10 @@ use super::{
 };
 
 /// From the ground up: a module may use those before it.
-const ORDER: [&str; 20] = [
+const ORDER: [&str; 22] = [
+    // Who calls, and what is seen of it.
+    "caller",
+    "telemetry",
     // What everything says: ids and counts.
     "identity",
     "metrics",

@@ -3,7 +3,8 @@
 use std::io;
 
 use futures_util::future::BoxFuture;
-use keyloom_store::environment::{Address, Connection};
+use http_body_util::Empty;
+use keyloom_environment::Address;
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tower::service_fn;
@@ -15,11 +16,14 @@ use super::*;
 struct One(Mutex<Option<DuplexStream>>);
 
 impl Accept for One {
-    fn accept(&self) -> BoxFuture<'_, io::Result<Box<dyn Connection>>> {
+    fn accept(&self) -> BoxFuture<'_, io::Result<AcceptedConnection>> {
         let connection = self.0.lock().take();
         Box::pin(async move {
             match connection {
-                Some(connection) => Ok(Box::new(connection) as Box<dyn Connection>),
+                Some(connection) => Ok(AcceptedConnection {
+                    connection: Box::new(connection),
+                    from: None,
+                }),
                 None => std::future::pending().await,
             }
         })
@@ -33,12 +37,11 @@ impl Accept for One {
 /// A client's end of a connection that is served; every request is answered at once.
 fn served() -> DuplexStream {
     let (client, server) = tokio::io::duplex(1 << 20);
-    let stack = erase(service_fn(async |_: Request<Incoming>| {
-        Ok::<_, Infallible>(Response::new(Body::empty()))
-    }));
+    let service =
+        |_| service_fn(async |_: Request<Incoming>| Ok(Response::new(Empty::<Bytes>::new())));
     let listener = Box::new(One(Mutex::new(Some(server))));
     let stop = CancellationToken::new();
-    tokio::spawn(serve(listener, None, stack, Limits::default(), stop));
+    tokio::spawn(serve(listener, None, service, Limits::default(), stop));
     client
 }
 

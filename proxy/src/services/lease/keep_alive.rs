@@ -83,11 +83,12 @@ impl Services {
         let Order::Merged(order) = &snapshot.order else {
             return Err(Failure::Unimplemented("LeaseKeepAlive"));
         };
+        let context = Context::until(None);
         let call = Request {
             services: self,
             snapshot: &snapshot,
             order,
-            context: Context::until(None),
+            context: &context,
         };
         let request = LeaseKeepAliveRequest::decode(message.clone())?;
         let mut answer = call.keep(request.id, message).await?;

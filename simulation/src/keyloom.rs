@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use keyloom_environment::{Address, SeededRandom};
 use keyloom_proxy::{
-    AdmissionLimits, Environment, FileChanges, ListenUrl, RenewOn, ServeOptions, TlsFiles, WatchOptions,
-    serve,
+    AdmissionLimits, Environment, FileChanges, ListenUrl, RenewOn, ServeOptions, TlsFiles,
+    WatchOptions, serve,
 };
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;

@@ -15,6 +15,7 @@ mod support;
 mod away;
 mod compares;
 mod differential;
+mod edge;
 mod embedded;
 mod examples;
 mod faults;

@@ -14,13 +14,17 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, Response, header::CONTENT_TYPE};
 use hyper::body::{Frame, SizeHint};
+use keyloom_etcd_api::Code;
 use pin_project_lite::pin_project;
 use tokio::time::Instant;
-use tonic::{Code, Status, body::Body};
+use tonic::body::Body;
 use tower::{Layer, Service};
 use tracing::info;
 
-use super::call::{Arrived, CallKind};
+use super::{
+    call::{Arrived, CallKind},
+    measure::code_in,
+};
 use crate::caller::Peer;
 
 /// One connection's.
@@ -137,8 +141,8 @@ enum CallEnd {
 impl Line {
     /// Reads how the call ended from headers or trailers.
     fn learn(&mut self, headers: &HeaderMap) {
-        if let Some(code) = headers.get("grpc-status") {
-            self.end = CallEnd::Status(Code::from_bytes(code.as_bytes()));
+        if let Some(code) = code_in(headers) {
+            self.end = CallEnd::Status(code);
         }
     }
 }
@@ -173,12 +177,12 @@ struct LoggedBody {
 
 impl hyper::body::Body for LoggedBody {
     type Data = Bytes;
-    type Error = Status;
+    type Error = tonic::Status;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
         let this = &mut *self;
         let frame = ready!(Pin::new(&mut this.body).poll_frame(context));
         match &frame {
@@ -189,8 +193,8 @@ impl hyper::body::Body for LoggedBody {
                     this.line.learn(trailers);
                 }
             }
-            Some(Err(status)) => this.line.end = CallEnd::Status(status.code()),
-            None => {}
+            // A body of Keyloom's own ends with trailers, whatever went wrong.
+            Some(Err(_)) | None => {}
         }
         Poll::Ready(frame)
     }

@@ -7,11 +7,11 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use http::Response;
-use keyloom_etcd_api::Rpc;
+use http::{HeaderMap, Response};
+use keyloom_etcd_api::{Code, Rpc};
 use pin_project_lite::pin_project;
 use tokio::time::Instant;
-use tonic::{Code, body::Body};
+use tonic::body::Body;
 use tower::{Layer, Service};
 
 use super::call::{Arrived, CallKind};
@@ -97,7 +97,13 @@ where
 }
 
 /// The code of an answer that is an error from the start; the end of a stream is not seen here.
-pub(super) fn code_of(response: &Response<Body>) -> Code {
-    let code = response.headers().get("grpc-status");
-    code.map_or(Code::Ok, |code| Code::from_bytes(code.as_bytes()))
+fn code_of(response: &Response<Body>) -> Code {
+    code_in(response.headers()).unwrap_or(Code::Ok)
+}
+
+/// The code that headers or trailers name.
+pub(super) fn code_in(headers: &HeaderMap) -> Option<Code> {
+    let code = headers.get("grpc-status")?;
+    let number = code.to_str().ok().and_then(|code| code.parse().ok());
+    Some(number.map_or(Code::Unknown, Code::from_number))
 }

@@ -12,8 +12,9 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, Response};
 use hyper::body::{Frame, SizeHint};
+use keyloom_etcd_api::Code;
 use pin_project_lite::pin_project;
-use tonic::{Code, Status, body::Body};
+use tonic::body::Body;
 use tower::{Layer, Service};
 use tracing::{
     Instrument as _, Span, debug, debug_span,
@@ -23,7 +24,7 @@ use tracing::{
 
 use super::{
     call::{Arrived, CallKind},
-    measure::code_of,
+    measure::code_in,
 };
 use crate::telemetry;
 
@@ -132,7 +133,7 @@ where
         if span.is_disabled() {
             return Poll::Ready(Ok(response));
         }
-        let code = code_of(&response);
+        let code = code_in(response.headers()).unwrap_or(Code::Ok);
         span.in_scope(|| debug!(target: telemetry::TARGET, ?code, "answered"));
         let span = span.clone();
         record_end(&span, response.headers());
@@ -142,11 +143,10 @@ where
 
 /// Records how a call ended, where headers or trailers say so.
 fn record_end(span: &Span, headers: &HeaderMap) {
-    let Some(code) = headers.get("grpc-status") else {
+    let Some(code) = code_in(headers) else {
         return;
     };
-    let code = Code::from_bytes(code.as_bytes());
-    span.record("rpc.grpc.status_code", i64::from(i32::from(code)));
+    span.record("rpc.grpc.status_code", code.number());
     if is_servers_fault(code) {
         span.record("otel.status_code", "ERROR");
     }
@@ -174,12 +174,12 @@ struct TracedBody {
 
 impl hyper::body::Body for TracedBody {
     type Data = Bytes;
-    type Error = Status;
+    type Error = tonic::Status;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
         let this = &mut *self;
         let entered = this.span.enter();
         let frame = ready!(Pin::new(&mut this.body).poll_frame(context));

@@ -202,7 +202,7 @@ impl Client {
 fn error_of(headers: &HeaderMap) -> Result<(), (String, String)> {
     let text = |name| {
         let value = headers.get(name).map(|value| value.to_str().unwrap());
-        value.unwrap_or_default().to_owned()
+        value.unwrap_or_default().replace("%20", " ")
     };
     match text("grpc-status").as_str() {
         "" | "0" => Ok(()),
@@ -238,7 +238,7 @@ async fn streams_beyond_a_callers_share_are_refused_until_one_ends() {
         .await;
     let refusal = (
         "8".to_owned(),
-        "etcdserver:%20too%20many%20requests".to_owned(),
+        "etcdserver: too many requests".to_owned(),
     );
     assert_eq!(error_of(&head), Err(refusal));
     // Other calls and pages are answered.
@@ -275,7 +275,7 @@ async fn a_request_is_as_large_as_the_flag_says() {
         .await
         .unwrap_err();
     assert_eq!(code, "8");
-    assert!(text.contains("525321%20vs.%20525288"), "{text}");
+    assert!(text.contains("525321 vs. 525288"), "{text}");
 }
 
 #[tokio::test]

@@ -236,10 +236,7 @@ async fn streams_beyond_a_callers_share_are_refused_until_one_ends() {
     let (head, _) = other
         .begin(Rpc::LeaseKeepAlive, &[], Full::default().boxed())
         .await;
-    let refusal = (
-        "8".to_owned(),
-        "etcdserver: too many requests".to_owned(),
-    );
+    let refusal = ("8".to_owned(), "etcdserver: too many requests".to_owned());
     assert_eq!(error_of(&head), Err(refusal));
     // Other calls and pages are answered.
     other

@@ -34,7 +34,9 @@ pub use bringup::{AcceptedError, Applied, BringUpError, Refusal};
 pub use environment::{Environment, FileChanges};
 pub use feeds::WatchOptions;
 pub use instance::{Instance, Options, StartError};
-pub use listen::{Accept, AcceptedConnection, Listen, ListenUrl, ListenUrlError, TlsFiles, TokioListen};
+pub use listen::{
+    Accept, AcceptedConnection, Listen, ListenUrl, ListenUrlError, TlsFiles, TokioListen,
+};
 pub use metrics::TopologyMetrics;
 pub use order::{LedgerError, RenewOn};
 pub use stack::AdmissionLimits;

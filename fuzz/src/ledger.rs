@@ -1,7 +1,9 @@
-//! The records of a ledger as they come back from a store: whole, damaged, or somebody else's.
+//! The records of a ledger as they come back from a store: whole, damaged, or somebody else's. The
+//! stamp and the accepted topology, which have the same frame, are among them.
 
 use keyloom_ledger::{
-    Ledger, Mark, Restored, Seal, StoreRev, StoreSlot, StoreStart, UnifiedRev, recover,
+    AcceptedChange, AcceptedRange, AcceptedRecord, Ledger, Mark, Restored, Seal, Stamp, StoreRev,
+    StoreSlot, StoreStart, UnifiedRev, recover,
 };
 
 use crate::{Entropy, generate};
@@ -9,6 +11,7 @@ use crate::{Entropy, generate};
 pub fn target(data: &[u8]) {
     let mut entropy = Entropy(data);
     let damages = entropy.byte() % 4;
+    beside(damages, &mut entropy);
     let (ledger, mut records) = written(&mut entropy);
     for _ in 0..damages {
         damage(&mut records, &mut entropy);
@@ -32,6 +35,50 @@ pub fn target(data: &[u8]) {
     }
     translates(&restored.ledger, &mut entropy);
     recovers(restored, &mut entropy);
+}
+
+/// The two records beside the ledger's: read as they were written, or refused, and never a panic.
+fn beside(damages: u8, entropy: &mut Entropy<'_>) {
+    let stamp = Stamp {
+        nonce: entropy.number(),
+        write: entropy.number(),
+        clean: entropy.byte() % 2 == 1,
+        lasts_ms: entropy.number(),
+        unserved: (0..entropy.below(4))
+            .map(|_| entropy.number() as i64)
+            .collect(),
+    };
+    let name = |entropy: &mut Entropy<'_>| format!("n{}", entropy.byte());
+    let change = AcceptedChange {
+        at: entropy.number() as i64,
+        bases: vec![name(entropy).into()],
+        namespaces: vec![name(entropy)],
+        ranges: vec![AcceptedRange {
+            start: name(entropy).into(),
+            range_end: name(entropy).into(),
+        }],
+    };
+    let accepted = AcceptedRecord {
+        text: name(entropy),
+        floor_of_all: entropy.number() as i64,
+        changes: vec![change; entropy.below(3)],
+    };
+    let (mut stamped, mut kept) = (stamp.to_record(), accepted.to_record());
+    if damages == 0 {
+        assert_eq!(Stamp::from_record(&stamped), Ok(stamp));
+        assert_eq!(AcceptedRecord::from_record(&kept), Ok(accepted));
+        return;
+    }
+    for record in [&mut stamped, &mut kept] {
+        generate::damage(record, entropy);
+        if damages == 3 {
+            // As a store would hold it that somebody wrote into.
+            record.clear();
+            record.extend_from_slice(entropy.0);
+        }
+        Stamp::from_record(record).ok();
+        AcceptedRecord::from_record(record).ok();
+    }
 }
 
 /// A ledger with some history, and its records.

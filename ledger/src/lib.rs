@@ -46,6 +46,7 @@ mod recover;
 
 pub use directory::{AddStoreError, StoreInfo};
 pub use ledger::{Ledger, StoreStart};
+pub use persist::{AcceptedChange, AcceptedRange, AcceptedRecord, Stamp};
 pub use persist::{Damage, Flush, HEAD, Mark, RestoreError, Restored, Restoring, Seal};
 pub use recover::{Order, RecoverError, Recovery, WentBack, recover};
 pub use rev::{StoreRev, StoreSlot, UnifiedRev};

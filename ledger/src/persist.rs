@@ -8,9 +8,12 @@
 //!             deleted, when a chunk closes or there are many
 //! ```
 //!
-//! Rule 5 says why it is small and who may read it. Each record is `kind, version, body, crc32 of all before`; this frame is the same in all versions,
-//! so that damage and a newer version can be told apart. Numbers in keys have ten digits: the order
-//! of the keys is the order in which [`Restoring`] wants them.
+//! Beside them are two records with keys of their own: the [`Stamp`], which every own write puts, and
+//! the accepted topology ([`AcceptedRecord`]).
+//!
+//! Rule 5 says why the ledger is small and who may read it. Each record has one frame (`record.rs`).
+//! Numbers in keys have ten digits: the order of the keys is the order in which [`Restoring`] wants
+//! them.
 //!
 //! Invariants:
 //! 1. The head record is the commit point: what is restored is exactly what the ledger was at the last
@@ -19,15 +22,19 @@
 //! 3. Hidden writes above the persisted frontier are known after a crash if each of them is a flush:
 //!    the head record lists them, and its own revision is the last. (So a heartbeat carries a flush.)
 
+mod accepted;
 mod body;
 mod flush;
 mod head;
 mod record;
 mod restore;
+mod stamp;
 
+pub use accepted::{AcceptedChange, AcceptedRange, AcceptedRecord};
 pub use flush::{Flush, HEAD, Mark, Seal};
 pub use record::Damage;
 pub use restore::{RestoreError, Restored, Restoring};
+pub use stamp::Stamp;
 
 #[cfg(test)]
 pub(crate) mod test_access {

@@ -1,11 +1,23 @@
-//! The frame of a record, and the numbers in it.
+//! The frame of every record that Keyloom keeps in the default store, and the numbers in a body.
+//!
+//! ```text
+//! kind     one byte: what the record is
+//! format   one byte: of which version
+//! body     the record's own fields
+//! crc32    four bytes, little endian: over all before
+//! ```
+//!
+//! The frame is the same in every format, so that a newer record and a damaged one can be told apart.
 //!
 //! Invariant: reading never trusts a length: each is checked against the bytes that are there.
 
-/// The version that this program writes, and the newest that it reads.
-pub(crate) const FORMAT: u8 = 1;
+/// The format that this program writes, and the newest that it reads. It reads all older ones.
+///
+/// 1: the stamp was a text, the accepted topology a message without a frame.
+/// 2: both have the frame. The bodies of the ledger's own records are as before.
+pub(crate) const FORMAT: u8 = 2;
 
-/// kind, version, crc32
+/// kind, format, crc32
 const FRAME: usize = 6;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -15,6 +27,8 @@ pub(crate) enum Kind {
     Chunk = 2,
     Hidden = 3,
     Tail = 4,
+    Stamp = 5,
+    Accepted = 6,
 }
 
 /// Why a record cannot be used.

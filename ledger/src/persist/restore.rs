@@ -268,7 +268,7 @@ fn expect(key: &str, expected: &str) -> Result<(), RestoreError> {
     })
 }
 
-fn refuse(record: &str, damage: Damage) -> RestoreError {
+pub(super) fn refuse(record: &str, damage: Damage) -> RestoreError {
     let record = record.to_owned();
     match damage {
         Damage::Newer { found } => RestoreError::Newer {

@@ -109,9 +109,22 @@ fn a_newer_format_is_refused_by_name() {
         let newer = RestoreError::Newer {
             record: records[i].0.clone(),
             found: 9,
-            known: 1,
+            known: 2,
         };
         assert_eq!(restore(&records), Err(newer));
+    }
+}
+
+/// The bodies of both formats are the same.
+#[test]
+fn records_of_format_1_are_read_also_among_newer_ones() {
+    for old in [1, 2, usize::MAX] {
+        let mut records = records();
+        for (_, record) in records.iter_mut().take(old) {
+            record[1] = 1;
+            reseal(record);
+        }
+        assert_eq!(restore(&records), Ok(()));
     }
 }
 

@@ -5,14 +5,10 @@
 
 use bytes::Bytes;
 use keyloom_etcd_api::KeyRange;
-use keyloom_ledger::UnifiedRev;
+use keyloom_ledger::{AcceptedChange, AcceptedRange, AcceptedRecord, Damage, UnifiedRev};
 use keyloom_topology::{Moved, ParseOptions, Topology, parse};
-use prost::Message;
 
 use crate::snapshot::{Floors, KeptFloor};
-
-/// A record with a larger one is not understood.
-const FORMAT: u32 = 1;
 
 /// A record that is larger would not fit into one write of the default store beside the ledger.
 const LARGEST: usize = 768 << 10;
@@ -24,11 +20,8 @@ pub enum AcceptedError {
     Damaged(String),
     #[error("the topology is larger than its record may be: merge routes of one store into lists")]
     TooLarge,
-    #[error(
-        "the accepted topology in the default store has format {found}, and this program knows \
-         {FORMAT}: it was written by a newer one"
-    )]
-    Newer { found: u32 },
+    #[error("the accepted topology in the default store cannot be used: {0}")]
+    Newer(Damage),
 }
 
 /// A topology that was accepted.
@@ -36,38 +29,6 @@ pub enum AcceptedError {
 pub(crate) struct Accepted {
     pub(crate) text: String,
     pub(crate) floors: Floors,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Record {
-    #[prost(uint32, tag = "1")]
-    format: u32,
-    #[prost(string, tag = "2")]
-    text: String,
-    #[prost(int64, tag = "3")]
-    floor_of_all: i64,
-    #[prost(message, repeated, tag = "4")]
-    changes: Vec<Change>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Change {
-    #[prost(int64, tag = "1")]
-    at: i64,
-    #[prost(bytes = "bytes", repeated, tag = "2")]
-    bases: Vec<Bytes>,
-    #[prost(string, repeated, tag = "3")]
-    namespaces: Vec<String>,
-    #[prost(message, repeated, tag = "4")]
-    ranges: Vec<Range>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Range {
-    #[prost(bytes = "bytes", tag = "1")]
-    start: Bytes,
-    #[prost(bytes = "bytes", tag = "2")]
-    range_end: Bytes,
 }
 
 impl Accepted {
@@ -103,15 +64,15 @@ impl Accepted {
 
     pub(crate) fn encode(&self) -> Bytes {
         let changes = self.floors.kept().map(|kept| {
-            let mut change = Change {
+            let mut change = AcceptedChange {
                 at: kept.at.get(),
                 bases: kept.bases,
-                ..Change::default()
+                ..AcceptedChange::default()
             };
             for moved in kept.moved {
                 match moved {
                     Moved::Namespace(name) => change.namespaces.push(name),
-                    Moved::Keys(range) => change.ranges.push(Range {
+                    Moved::Keys(range) => change.ranges.push(AcceptedRange {
                         range_end: range.range_end(),
                         start: range.start,
                     }),
@@ -119,23 +80,21 @@ impl Accepted {
             }
             change
         });
-        let record = Record {
-            format: FORMAT,
+        let record = AcceptedRecord {
             text: self.text.clone(),
             floor_of_all: self.floors.of_all().get(),
             changes: changes.collect(),
         };
-        record.encode_to_vec().into()
+        record.to_record().into()
     }
 
     pub(crate) fn decode(record: &[u8]) -> Result<Self, AcceptedError> {
-        let record =
-            Record::decode(record).map_err(|error| AcceptedError::Damaged(error.to_string()))?;
-        if record.format > FORMAT {
-            return Err(AcceptedError::Newer {
-                found: record.format,
-            });
-        }
+        let record = AcceptedRecord::from_record(record).map_err(|damage| match damage {
+            Damage::Newer { .. } => AcceptedError::Newer(damage),
+            Damage::Checksum | Damage::Kind | Damage::Content => {
+                AcceptedError::Damaged(damage.to_string())
+            }
+        })?;
         let kept = record.changes.into_iter().map(|change| {
             let namespaces = change.namespaces.into_iter().map(Moved::Namespace);
             let ranges = change
@@ -190,19 +149,15 @@ mod tests {
 
     #[test]
     fn what_a_newer_program_wrote_and_what_is_damaged_is_refused() {
-        let record = Record {
-            format: FORMAT + 1,
-            ..Record::default()
-        };
-        let found = FORMAT + 1;
-        let newer = Accepted::decode(&record.encode_to_vec()).unwrap_err();
-        assert_eq!(newer, AcceptedError::Newer { found });
+        // A record without a frame says its format itself.
+        let newer = Accepted::decode(&[1 << 3, 7]).unwrap_err();
+        assert_eq!(newer, AcceptedError::Newer(Damage::Newer { found: 7 }));
         assert!(Accepted::decode(b"\xff\xff").is_err());
-        let record = Record {
+        let record = AcceptedRecord {
             text: "backends: 7".to_owned(),
-            ..Record::default()
+            ..AcceptedRecord::default()
         };
-        let read = Accepted::decode(&record.encode_to_vec()).unwrap();
+        let read = Accepted::decode(&record.to_record()).unwrap();
         assert!(read.topology().is_err());
     }
 }

@@ -116,7 +116,9 @@ async fn attempt(start: Start) -> Result<Option<Started>, BringUpError> {
     {
         return Ok(Some(native));
     }
-    let taken = order::take(&default.store, start.random.next(), start.leadership).await;
+    let taken = order::take(&default.store, start.random.next(), start.leadership)
+        .await
+        .map_err(LedgerError::from)?;
     // Only now nobody else writes: what the stores say from here on is what there is.
     let asked = ask_all(&start.stores, taken.at > StoreRev::new(0)).await;
     let first = accepted::first(start.topology.clone(), asked, &start.open).await?;

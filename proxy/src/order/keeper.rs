@@ -30,9 +30,7 @@ pub(crate) use running::Keeping;
 pub use running::RenewOn;
 pub(crate) use task::{KeeperStart, NotWritten, start as start_keeper};
 pub(crate) use write::is_accepted;
-pub(super) use write::{
-    Outcome, Records, Stamp, record_of, send_until_known, stamp_key, transaction,
-};
+pub(super) use write::{Outcome, Records, record_of, send_until_known, stamp_key, transaction};
 
 /// How far ahead unified revisions are reserved: minutes at a hundred thousand writes a second.
 pub(crate) const RESERVED_AHEAD: i64 = 1 << 24;

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use keyloom_ledger::{Mark, Seal, StoreRev, StoreSlot, UnifiedRev};
+use keyloom_ledger::{Mark, Seal, Stamp, StoreRev, StoreSlot, UnifiedRev};
 use keyloom_store::Store;
 use tokio::{
     sync::mpsc,
@@ -14,7 +14,7 @@ use tracing::{error, warn};
 use super::{
     Keeper, Keeping, RESERVED_AHEAD, Reached, RenewOn, Wish,
     running::OwnConnections,
-    write::{Outcome, Records, Stamp, send_until_known, transaction},
+    write::{Outcome, Records, send_until_known, transaction},
 };
 use crate::order::{
     LeadershipOptions,
@@ -214,10 +214,11 @@ impl Task {
             nonce: self.nonce,
             write: self.writes,
             clean,
-            term: self.leadership.millis(),
+            lasts_ms: self.leadership.millis(),
             unserved: Vec::new(),
         }
-        .encode();
+        .to_record()
+        .into();
         let message = transaction(&records, self.after, &stamp);
         let default = || {
             let default = self.reached.now(StoreSlot::DEFAULT, &self.store);

@@ -30,59 +30,6 @@ pub(in crate::order) struct Records {
     pub(in crate::order) accepted: Option<Bytes>,
 }
 
-/// What every own write says of itself.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(in crate::order) struct Stamp {
-    /// Which instance.
-    pub(in crate::order) nonce: u64,
-    /// Which of its writes, from 1; 0 is the one that takes the leadership.
-    pub(in crate::order) write: u64,
-    /// Whether it is the instance's last, so that a successor need not wait.
-    pub(in crate::order) clean: bool,
-    /// How long the instance's leadership lasts without a renewal, in milliseconds: it may be
-    /// longer than its successor's. The record's third number, `term` in formats and documents
-    /// before.
-    pub(in crate::order) term: u64,
-    /// Where the leadership was taken since the ledger was written the last time: own writes that no
-    /// record knows of, by instances that never served.
-    pub(in crate::order) unserved: Vec<i64>,
-}
-
-impl Stamp {
-    pub(in crate::order) fn encode(&self) -> Bytes {
-        let end = if self.clean { "clean" } else { "open" };
-        let Self {
-            nonce, write, term, ..
-        } = self;
-        let unserved: Vec<_> = self.unserved.iter().map(i64::to_string).collect();
-        let unserved = unserved.join(",");
-        Bytes::from(format!("{nonce:016x} {write} {end} {term} {unserved}"))
-    }
-
-    /// A stamp that cannot be read is somebody's who has not ended.
-    pub(in crate::order) fn decode(text: &[u8]) -> Self {
-        let text = String::from_utf8_lossy(text);
-        let mut words = text.split(' ');
-        let nonce = words
-            .next()
-            .and_then(|word| u64::from_str_radix(word, 16).ok());
-        let write = words.next().and_then(|word| word.parse().ok());
-        let clean = words.next() == Some("clean");
-        let term = words.next().and_then(|word| word.parse().ok());
-        let unserved = words.next().unwrap_or_default();
-        Self {
-            nonce: nonce.unwrap_or_default(),
-            write: write.unwrap_or_default(),
-            clean,
-            term: term.unwrap_or_default(),
-            unserved: unserved
-                .split(',')
-                .filter_map(|word| word.parse().ok())
-                .collect(),
-        }
-    }
-}
-
 /// What became of an own write.
 #[derive(Debug)]
 pub(in crate::order) enum Outcome {
@@ -265,23 +212,6 @@ fn never_happened(error: &CallError) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_stamp_is_read_as_it_was_written() {
-        for clean in [false, true] {
-            let stamp = Stamp {
-                nonce: 0xfeed,
-                write: 7,
-                clean,
-                term: 5_000,
-                unserved: vec![7; if clean { 0 } else { 3 }],
-            };
-            assert_eq!(Stamp::decode(&stamp.encode()), stamp);
-        }
-        let without_term = Stamp::decode(b"000000000000feed 7 clean");
-        assert!(without_term.clean && without_term.term == 0);
-        assert!(!Stamp::decode(b"\xff nonsense").clean);
-    }
 
     #[test]
     fn only_what_etcd_refuses_before_proposing_never_happened() {

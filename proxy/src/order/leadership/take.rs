@@ -27,14 +27,14 @@ use keyloom_etcd_api::{
     Rpc,
     etcdserverpb::{RangeRequest, RangeResponse},
 };
-use keyloom_ledger::StoreRev;
+use keyloom_ledger::{RestoreError, Stamp, StoreRev};
 use keyloom_store::{Call, Lane, Store};
 use prost::Message as _;
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
 use super::LeadershipOptions;
-use crate::order::keeper::{Outcome, Records, Stamp, send_until_known, stamp_key, transaction};
+use crate::order::keeper::{Outcome, Records, send_until_known, stamp_key, transaction};
 
 /// How often a successor looks.
 const LOOK: Duration = Duration::from_millis(200);
@@ -52,35 +52,39 @@ pub(crate) struct TakenLeadership {
 }
 
 /// Waits until the leadership is free and takes it.
+///
+/// # Errors
+/// Where the record of the leadership is a newer program's.
 pub(crate) async fn take(
     store: &Arc<dyn Store>,
     nonce: u64,
     options: LeadershipOptions,
-) -> TakenLeadership {
+) -> Result<TakenLeadership, RestoreError> {
     loop {
-        let seen = until_free(store.as_ref(), options).await;
+        let seen = until_free(store.as_ref(), options).await?;
         if seen.revision == StoreRev::new(0) {
-            return TakenLeadership {
+            return Ok(TakenLeadership {
                 at: seen.revision,
                 before: Vec::new(),
-            };
+            });
         }
         let unserved = seen.unserved();
         let stamp = Stamp {
             nonce,
             write: 0,
             clean: false,
-            term: options.millis(),
+            lasts_ms: options.millis(),
             unserved: unserved.iter().map(|at| at.get()).collect(),
         }
-        .encode();
+        .to_record()
+        .into();
         let message = transaction(&Records::default(), seen.revision, &stamp);
         match send_until_known(|| Arc::clone(store), message, &stamp, options.renewal()).await {
             Outcome::Written(at) => {
-                return TakenLeadership {
+                return Ok(TakenLeadership {
                     at,
                     before: unserved,
-                };
+                });
             }
             Outcome::NotWritten(error) => {
                 warn!(%error, "the leadership could not be taken; trying again")
@@ -112,18 +116,18 @@ impl Seen {
     }
 }
 
-async fn until_free(store: &dyn Store, options: LeadershipOptions) -> Seen {
-    let mut seen = look(store).await;
+async fn until_free(store: &dyn Store, options: LeadershipOptions) -> Result<Seen, RestoreError> {
+    let mut seen = look(store).await?;
     let mut since = Instant::now();
     let mut told = false;
     loop {
         let Some(owner) = seen.stamp.as_ref().filter(|stamp| !stamp.clean) else {
-            return seen;
+            return Ok(seen);
         };
         // The owner counts by its own duration, which may be longer than ours.
-        let wait = options.duration.max(Duration::from_millis(owner.term));
+        let wait = options.duration.max(Duration::from_millis(owner.lasts_ms));
         if since.elapsed() >= wait {
-            return seen;
+            return Ok(seen);
         }
         if !told {
             info!(
@@ -133,7 +137,7 @@ async fn until_free(store: &dyn Store, options: LeadershipOptions) -> Seen {
             told = true;
         }
         sleep(LOOK).await;
-        let now = look(store).await;
+        let now = look(store).await?;
         if now != seen {
             seen = now;
             since = Instant::now();
@@ -142,7 +146,7 @@ async fn until_free(store: &dyn Store, options: LeadershipOptions) -> Seen {
 }
 
 /// Asks until the store answers.
-async fn look(store: &dyn Store) -> Seen {
+async fn look(store: &dyn Store) -> Result<Seen, RestoreError> {
     let request = RangeRequest {
         key: stamp_key(),
         ..RangeRequest::default()
@@ -158,16 +162,16 @@ async fn look(store: &dyn Store) -> Seen {
         match store.call(call).await.map(RangeResponse::decode) {
             Ok(Ok(answer)) => {
                 let Some(kv) = answer.kvs.into_iter().next() else {
-                    return Seen {
+                    return Ok(Seen {
                         revision: StoreRev::new(0),
                         stamp: None,
-                    };
+                    });
                 };
                 let revision = StoreRev::new(kv.mod_revision);
-                return Seen {
+                return Ok(Seen {
                     revision,
-                    stamp: Some(Stamp::decode(&kv.value)),
-                };
+                    stamp: Some(Stamp::from_record(&kv.value)?),
+                });
             }
             Ok(Err(error)) => {
                 warn!(%error, "the default store's answer is unreadable; asking again")

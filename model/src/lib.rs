@@ -9,7 +9,7 @@
 //! |---|---|---|
 //! | the order itself | `ledger.rs` | `ledger/src/ledger.rs`, `recover.rs` (`tests/same_ledger.rs` holds them together) |
 //! | answers and their place | `ordering.rs` | `proxy/src/order/merged.rs` |
-//! | own writes, terms, take-over | `terms.rs` | `proxy/src/order/keeper.rs`, `term.rs` |
+//! | own writes, leadership, take-over | `leadership.rs` | `proxy/src/order/keeper.rs`, `proxy/src/order/leadership.rs` |
 //! | crashes and starts | `recovery.rs` | `proxy/src/bringup/start.rs` |
 //! | lists, the hub, merged watches | `watching.rs` | `proxy/src/services/merged.rs`, `proxy/src/feeds`, `hub` |
 //! | compaction | `compaction.rs` | `proxy/src/services/compact.rs` |
@@ -29,7 +29,7 @@ pub mod world;
 
 pub mod ledger;
 pub mod ordering;
-pub mod terms;
+pub mod leadership;
 pub mod recovery;
 pub mod watching;
 pub mod compaction;

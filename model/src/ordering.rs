@@ -1,7 +1,7 @@
 //! Calls to one store, and their place in the order: `proxy/src/order/merged.rs`.
 //!
 //! ```text
-//!   admit ── send ──► (the store commits, or never) ── answer ──► settle: not yet | place ──► leaves
+//!   admit ── send ──► (the store commits, or never) ── answer ──► sequence: not yet | place ──► leaves
 //!                                │
 //!                                └ nobody waits for it any more: it may land later
 //! ```
@@ -18,8 +18,8 @@ use crate::{
 impl Instance {
     /// `Inner::alive`, but for a change that is being written.
     fn is_alive(&self, without: Without) -> bool {
-        let in_term = self.renewed != Sent::LongAgo || without == Without::TermCheck;
-        self.phase == Phase::Serving && !self.stopped && in_term
+        let leads = self.renewed != Sent::LongAgo || without == Without::DeadlineCheck;
+        self.phase == Phase::Serving && !self.stopped && leads
     }
 
     /// `Merged::may_leave`.
@@ -29,7 +29,7 @@ impl Instance {
 
     /// `Inner::place`, without the translation: the observation, and whether what comes of it may
     /// be told.
-    pub fn settle(&mut self, without: Without, slot: Slot, r: Rev) -> Option<()> {
+    pub fn sequence(&mut self, without: Without, slot: Slot, r: Rev) -> Option<()> {
         if !self.may_leave(without) {
             return None;
         }
@@ -125,7 +125,7 @@ impl World {
         Some(())
     }
 
-    /// `Merged::settle`: the answer gets its place and leaves.
+    /// `Merged::sequence`: the answer gets its place and leaves.
     pub fn place(&mut self, without: Without, call: usize) -> Option<()> {
         let Call {
             nonce,
@@ -154,7 +154,7 @@ impl World {
             self.calls.remove(call);
             return Some(());
         }
-        at.settle(without, slot, answer.revision)?;
+        at.sequence(without, slot, answer.revision)?;
         let value = Value::of((answer.id, answer.present));
         let u = match (wrote, without) {
             // A revision that is hidden is nonsense, and refused.

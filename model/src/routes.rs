@@ -46,7 +46,7 @@ impl World {
         let at = &mut self.instances[instance];
         // What they have gets its place below the change.
         for slot in [0, 1] {
-            at.settle(without, slot, revisions[slot])?;
+            at.sequence(without, slot, revisions[slot])?;
         }
         let refused = hides && without != Without::HiddenKeysChecked;
         at.change = match refused {

@@ -138,12 +138,12 @@ pub fn recovery(size: u8) -> Scene {
 }
 
 /// Two instances: pauses, take-overs, late own writes.
-pub fn terms(size: u8) -> Scene {
+pub fn leadership(size: u8) -> Scene {
     Scene {
         instances: 2,
         reaches: vec![Reach::TakenOver, Reach::OrderKnown],
         ..scene(
-            "terms",
+            "leadership",
             Budget {
                 puts: 1,
                 reads: 1,
@@ -399,7 +399,7 @@ pub fn all(size: u8) -> Vec<Scene> {
         ordering(size),
         recovery(size),
         takings(size),
-        terms(size),
+        leadership(size),
         absence(size),
         reservation(size),
         watches(size),

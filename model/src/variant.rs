@@ -7,9 +7,9 @@ pub enum Without {
     Nothing,
 
     // ordering
-    /// Answers of the default store wait while the revision of an own write is unknown.
+    /// Rule 3: answers of the default store wait while the revision of an own write is unknown.
     OwnWriteAwaited,
-    /// An answer leaves only below what is reserved.
+    /// Rule 8: an answer leaves only below what is reserved.
     Reservation,
     /// The header of an answer that wrote nothing is just below the store's next revision.
     HeaderBelowNext,
@@ -19,23 +19,23 @@ pub enum Without {
     ClusterSeen,
 
     // recovery
-    /// What was reserved becomes a hole when the order is lost.
+    /// Rule 6: what was reserved becomes a hole when the order is lost.
     Hole,
-    /// The floor of a store whose order was lost is above the lost run.
+    /// Rule 6: the floor of a store whose order was lost is above the lost run.
     Floor,
-    /// The writes that took the term are known to be hidden.
+    /// Rule 3: the writes that took the leadership are known to be hidden.
     TakingsKnown,
-    /// A store that was absent when the order was lost is taken in as a lost run.
+    /// Rule 6: a store that was absent when the order was lost is taken in as a lost run.
     Return,
 
-    // terms
-    /// Every own write is compared with the one before.
+    // leadership
+    /// Rule 8: every own write is compared with the one before.
     Compare,
-    /// Nothing leaves past the term.
-    TermCheck,
-    /// A successor waits for the term.
-    TermWait,
-    /// The term counts from before the renewal was sent.
+    /// Rule 8: nothing leaves past the leadership.
+    DeadlineCheck,
+    /// Rule 8: a successor waits for the end of the leadership.
+    SuccessorWait,
+    /// Rule 8: the leadership counts from before the renewal was sent.
     CountedFromSending,
 
     // watches

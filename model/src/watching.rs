@@ -68,7 +68,7 @@ impl World {
         if next > last {
             return None;
         }
-        at.settle(without, slot, next)?;
+        at.sequence(without, slot, next)?;
         at.delivered[slot] = next;
         Some(())
     }
@@ -76,7 +76,7 @@ impl World {
     /// `lost`: the store was compacted above what its watch had delivered.
     fn lost(&mut self, without: Without, instance: usize, slot: Slot, begin: Rev) -> Option<()> {
         let at = &mut self.instances[instance];
-        at.settle(without, slot, begin)?;
+        at.sequence(without, slot, begin)?;
         if self.told_compaction_only() {
             self.check(Err(Broken::Overtaken));
         }

@@ -122,7 +122,7 @@ pub struct Kept {
     pub head_at: Rev,
     pub ledger: Ledger,
     pub reserved: U,
-    /// The ledger's own seal. Taking the term does not touch it.
+    /// The ledger's own seal. Taking the leadership does not touch it.
     pub clean: bool,
 }
 
@@ -130,7 +130,7 @@ pub struct Kept {
 pub struct Stamp {
     pub nonce: Nonce,
     pub clean: bool,
-    /// Whether it is the one that takes the term.
+    /// Whether it is the one that takes the leadership.
     pub takes: bool,
     /// Takings since the ledger was written.
     pub unserved: Vec<Rev>,
@@ -142,7 +142,7 @@ pub struct OwnWrite {
     pub stamp: Stamp,
     /// The revision of the stamp that it is compared with.
     pub after: Rev,
-    /// The ledger and what it reserves; a write that takes the term has none.
+    /// The ledger and what it reserves; a write that takes the leadership has none.
     pub records: Option<(Ledger, U)>,
     pub outcome: Option<Outcome>,
     pub sent: Sent,
@@ -160,7 +160,7 @@ pub enum Sent {
     Lately,
     /// Before a successor looked at the stamp.
     BeforeTheLook,
-    /// A whole term ago.
+    /// A whole leadership ago.
     LongAgo,
 }
 
@@ -169,11 +169,11 @@ pub enum Sent {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Phase {
     Down,
-    /// Waits until the stamp that it saw has not changed for a term.
+    /// Waits until the stamp that it saw has not changed for the length of a leadership.
     Waiting {
         stamp_at: Rev,
     },
-    /// The write that takes the term is under way.
+    /// The write that takes the leadership is under way.
     Taking,
     /// Asks the stores where they stand.
     Asking(Box<Asking>),
@@ -205,7 +205,7 @@ pub struct Instance {
     pub own_write: bool,
     pub must_record: bool,
     pub reserved: U,
-    /// When the last renewal was sent: past a term of it nothing leaves.
+    /// When the last renewal was sent: past the length of the leadership nothing leaves.
     pub renewed: Sent,
     pub stopped: bool,
     pub shut_out: [bool; STORES],

@@ -85,7 +85,7 @@ fn takings_that_never_served_hold() {
 
 #[test]
 fn terms_and_take_over_hold() {
-    holds(scenes::terms(1));
+    holds(scenes::leadership(1));
 }
 
 #[test]
@@ -177,10 +177,10 @@ fn absence_needs_its_rules() {
 
 #[test]
 fn terms_need_their_rules() {
-    breaks(scenes::terms(1), Without::Compare, ANY);
-    breaks(scenes::terms(1), Without::TermCheck, ANY);
-    breaks(scenes::terms(1), Without::TermWait, ANY);
-    breaks(scenes::terms(1), Without::CountedFromSending, ANY);
+    breaks(scenes::leadership(1), Without::Compare, ANY);
+    breaks(scenes::leadership(1), Without::DeadlineCheck, ANY);
+    breaks(scenes::leadership(1), Without::SuccessorWait, ANY);
+    breaks(scenes::leadership(1), Without::CountedFromSending, ANY);
 }
 
 #[test]

@@ -1,7 +1,7 @@
-//! Own writes and the term: `proxy/src/order/keeper.rs`, `keeper/task.rs`, `term.rs`.
+//! Own writes and the leadership (rule 8): `proxy/src/order/keeper.rs`, `proxy/src/order/leadership.rs`.
 //!
-//! There is no clock. A wait of a whole term shows in what has happened by its end: everything that
-//! was sent before the look at its beginning is then a term old ([`Sent`]).
+//! There is no clock. A wait of a whole leadership shows in what has happened by its end: everything that
+//! was sent before the look at its beginning is then older than a leadership ([`Sent`]).
 
 use crate::{
     ledger::Ledger,
@@ -156,7 +156,7 @@ impl World {
         Some(())
     }
 
-    /// What is sent before now is a term old when the wait that begins now is over.
+    /// What is sent before now is older than a leadership when the wait that begins now is over.
     fn wait_begins(&mut self, instance: usize) {
         for (other, at) in self.instances.iter_mut().enumerate() {
             if other != instance && at.renewed == Sent::Lately {
@@ -170,7 +170,7 @@ impl World {
         }
     }
 
-    /// The stamp has not changed for a term, by the clock of whoever waits.
+    /// The stamp has not changed for the length of a leadership, by the clock of whoever waits.
     pub fn until_free(&mut self, without: Without, instance: usize) -> Option<()> {
         let Phase::Waiting { stamp_at } = self.instances[instance].phase else {
             return None;
@@ -178,7 +178,7 @@ impl World {
         if stamp_at != self.stamp_at() {
             return None;
         }
-        if without != Without::TermWait {
+        if without != Without::SuccessorWait {
             for at in &mut self.instances {
                 if at.renewed == Sent::BeforeTheLook {
                     at.renewed = Sent::LongAgo;
@@ -199,7 +199,7 @@ impl World {
         kept.map_or(0, |kept| kept.stamp_at)
     }
 
-    /// `term::take`: the compared write is sent.
+    /// `leadership::take`: the compared write is sent.
     fn take(&mut self, instance: usize) {
         let Some(kept) = &self.stores[DEFAULT].kept else {
             return;
@@ -237,7 +237,7 @@ impl World {
                 observed: [None; STORES],
                 absent: [false; STORES],
             })),
-            // Somebody was faster: it looks again, and waits a whole term.
+            // Somebody was faster: it looks again, and waits the whole time again.
             Outcome::Lost => Phase::Waiting { stamp_at },
         };
     }

@@ -8,6 +8,7 @@
 //! | the proxy's modules stand on each other | `tidy/modules.rs` |
 //! | the name of a type means one thing | `tidy/names.rs` |
 //! | a page names tests that exist | `tidy/promises.rs` |
+//! | ARCHITECTURE names files that exist | `tidy/paths.rs` |
 //! | an ordering rule that is cited exists | `tidy/rules.rs` |
 //!
 //! Each is a pure function from text to faults, and its tests plant each fault once.
@@ -22,6 +23,7 @@ mod blank;
 mod file;
 mod modules;
 mod names;
+mod paths;
 mod promises;
 mod pure;
 mod rooms;
@@ -65,7 +67,9 @@ pub(crate) fn check(root: &Path) -> Result<()> {
     let page = fs::read_to_string(root.join(rules::PAGE)).context("reading the ordering rules")?;
     let (rules, miscounted) = rules::read(&page);
     faults.extend(miscounted);
+    let paths = texts.iter().map(|(path, _)| path.as_str()).collect();
     for (path, text) in &texts {
+        faults.extend(paths::check(path, text, &paths));
         faults.extend(promises::check(path, text, &tests));
         faults.extend(rules::check(path, text, &rules));
     }

@@ -151,7 +151,7 @@ impl InProcess {
 
     async fn measure(&self, called: Called, stores: usize) -> Result<Figures> {
         let instance = Arc::new(start(stores).await?);
-        let load = Load::start(&instance, called, (self.clients, stores));
+        let load = Callers::start(&instance, called, (self.clients, stores));
         sleep(self.warmup).await;
         let own = Process {
             name: "own".to_owned(),
@@ -173,13 +173,13 @@ impl InProcess {
 }
 
 /// Clients that call until they are told to end.
-struct Load {
+struct Callers {
     stop: Arc<AtomicBool>,
     answered: Vec<Arc<AtomicU64>>,
     clients: Vec<tokio::task::JoinHandle<Result<()>>>,
 }
 
-impl Load {
+impl Callers {
     fn start(instance: &Arc<Instance>, called: Called, (clients, stores): (usize, usize)) -> Self {
         let mut load = Self {
             stop: Arc::default(),

@@ -48,25 +48,25 @@ pub enum TxnPlan {
 pub enum Refused {
     /// A transaction that could write touches two stores.
     #[error("etcdserver: keyloom: transaction spans stores: {0}, {1}")]
-    Spans(Box<Place>, Box<Place>),
+    Spans(Box<Segment>, Box<Segment>),
     /// A transaction that could write touches a range in which the store also holds what clients
     /// must not see.
     #[error("etcdserver: keyloom: transaction with writes touches keys reserved for keyloom: {0}")]
-    Cut(Box<Place>),
+    Cut(Box<Segment>),
     /// A key of Keyloom's own. Clients are told no more than `etcdserver: permission denied`.
     #[error("etcdserver: keyloom: {} is reserved for keyloom", Shown(.0))]
     Reserved(KeyRange),
 }
 
-/// Something that a request touches, and where it lives.
+/// A range that a request touches, and the store on which it lives.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct Segment {
     pub range: KeyRange,
     /// The name of the store.
     pub store: String,
 }
 
-impl std::fmt::Display for Place {
+impl std::fmt::Display for Segment {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} is on store {:?}", Shown(&self.range), self.store)
     }
@@ -232,7 +232,7 @@ impl<'a, R: Routes + ?Sized> Walk<'a, R> {
                 Err(self.stop(|_| Refused::Reserved(KeyRange::from_request(key, range_end))))
             }
             Standing::Cut(parts) => Err(self.stop(|walk| {
-                let place = |part: &Part| walk.place(part.store, key, range_end);
+                let place = |part: &Part| walk.segment(part.store, key, range_end);
                 match (parts.first(), parts.get(1)) {
                     (Some(a), Some(b)) => Refused::Spans(place(a), place(b)),
                     (Some(only), None) => Refused::Cut(place(only)),
@@ -246,8 +246,8 @@ impl<'a, R: Routes + ?Sized> Walk<'a, R> {
         match &self.home {
             Some(home) if home.store != store => Err(self.stop(|walk| {
                 Refused::Spans(
-                    walk.place(home.store, home.key, home.range_end),
-                    walk.place(store, key, range_end),
+                    walk.segment(home.store, home.key, home.range_end),
+                    walk.segment(store, key, range_end),
                 )
             })),
             Some(_) => Ok(()),
@@ -270,8 +270,8 @@ impl<'a, R: Routes + ?Sized> Walk<'a, R> {
         })
     }
 
-    fn place(&self, store: StoreIndex, key: &Bytes, range_end: &Bytes) -> Box<Place> {
-        Box::new(Place {
+    fn segment(&self, store: StoreIndex, key: &Bytes, range_end: &Bytes) -> Box<Segment> {
+        Box::new(Segment {
             range: KeyRange::from_request(key, range_end),
             store: self.routes.name(store).to_owned(),
         })

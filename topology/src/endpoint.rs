@@ -12,7 +12,7 @@ mod url;
 
 use std::fmt;
 
-use crate::interpolate::{Expanded, Piece};
+use crate::interpolate::{Chunk, Expanded};
 
 pub use database::{MysqlEndpoint, PostgresEndpoint, SqliteEndpoint};
 pub use etcd::{EtcdEndpoint, EtcdScheme};
@@ -108,21 +108,21 @@ fn many(
 /// The whole text. A replaced value between `://` and `@` is somebody's name or password as it is,
 /// so it is percent-encoded for the reader of the URL; go-sql-driver's form knows no encoding.
 fn join(text: &Expanded) -> String {
-    let go_form = text.pieces.iter().any(|piece| match piece {
-        Piece::Written(part) => mysql::is_go_form(part),
-        Piece::Replaced(_) => false,
+    let go_form = text.chunks.iter().any(|chunk| match chunk {
+        Chunk::Written(part) => mysql::is_go_form(part),
+        Chunk::Replaced(_) => false,
     });
     let mut out = String::new();
     let mut written = String::new();
-    for (at, piece) in text.pieces.iter().enumerate() {
-        match piece {
-            Piece::Written(part) => {
+    for (at, chunk) in text.chunks.iter().enumerate() {
+        match chunk {
+            Chunk::Written(part) => {
                 out.push_str(part);
                 written.push_str(part);
             }
-            Piece::Replaced(value) => {
-                let behind = text.pieces.iter().skip(at + 1);
-                let before_host = behind.clone().any(|piece| holds(piece, '@'));
+            Chunk::Replaced(value) => {
+                let behind = text.chunks.iter().skip(at + 1);
+                let before_host = behind.clone().any(|chunk| holds(chunk, '@'));
                 if written.contains("://") && before_host && !go_form {
                     out.push_str(&url::encode(value));
                 } else {
@@ -134,10 +134,10 @@ fn join(text: &Expanded) -> String {
     out
 }
 
-fn holds(piece: &Piece, wanted: char) -> bool {
-    match piece {
-        Piece::Written(part) => part.contains(wanted),
-        Piece::Replaced(_) => false,
+fn holds(chunk: &Chunk, wanted: char) -> bool {
+    match chunk {
+        Chunk::Written(part) => part.contains(wanted),
+        Chunk::Replaced(_) => false,
     }
 }
 

@@ -16,7 +16,7 @@ mod claims;
 mod coarse;
 mod cover;
 mod diff;
-mod lane;
+mod ranked;
 mod namespaces;
 mod parts;
 mod paths;
@@ -28,7 +28,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use keyloom_etcd_api::KeyRange;
 
-use self::{coarse::Lanes, namespaces::NamespaceIndex, paths::PathTable, regions::Regions};
+use self::{coarse::StoreRegions, namespaces::NamespaceIndex, paths::PathTable, regions::Regions};
 use crate::{
     matcher::{Matcher, Rule},
     regexp::{Regexp, RegexpSet},
@@ -88,7 +88,7 @@ pub(crate) struct Index {
     expressions: Vec<Expression>,
     /// All fixed claims, resolved among each other.
     fixed: Regions,
-    lanes: Lanes,
+    store_regions: StoreRegions,
 }
 
 impl Owners {
@@ -113,7 +113,7 @@ impl Index {
         owners: Owners,
         reserved: Option<&KeyRange>,
     ) -> Self {
-        let mut claims = Claims::default();
+        let mut claims = ClaimTable::default();
         if let Some(reserved) = reserved {
             claims.ragged.push((reserved.clone(), Rank::RESERVED));
         }
@@ -130,7 +130,7 @@ impl Index {
             None => rank,
         });
         Self {
-            lanes: Lanes::new(&fixed, &owners),
+            store_regions: StoreRegions::new(&fixed, &owners),
             owners,
             bases: bases.to_vec(),
             paths: claims.paths,
@@ -174,14 +174,14 @@ impl Index {
 
 /// What the routes claim, sorted by how it is looked up.
 #[derive(Default)]
-struct Claims {
+struct ClaimTable {
     paths: PathTable,
     ragged: Vec<(KeyRange, Rank)>,
     namespaces: namespaces::Collect,
     expressions: Vec<Expression>,
 }
 
-impl Claims {
+impl ClaimTable {
     fn add(&mut self, rule: &Rule, rank: Rank, bases: &[Bytes]) {
         match &rule.matcher {
             Matcher::Path(path) | Matcher::CustomResource(path) => {

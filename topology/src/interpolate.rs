@@ -4,17 +4,17 @@ use std::path::{Path, PathBuf};
 
 use crate::source::Source;
 
-/// A text after replacement, in pieces, so that a reader can treat a replaced value as opaque: a
+/// A text after replacement, in chunks, so that a reader can treat a replaced value as opaque: a
 /// password may hold any character that means something in a URL.
 #[derive(Debug, Default)]
 pub(crate) struct Expanded {
-    pub(crate) pieces: Vec<Piece>,
+    pub(crate) chunks: Vec<Chunk>,
     /// The files that were asked for, to be watched.
     pub(crate) files: Vec<PathBuf>,
 }
 
 #[derive(Debug)]
-pub(crate) enum Piece {
+pub(crate) enum Chunk {
     /// As it stands in the file.
     Written(String),
     /// From the environment or a file.
@@ -63,7 +63,7 @@ fn dollar<'t>(
         return Err(("`${` without a `}`".into(), ""));
     };
     match lookup(name, source, &mut out.files) {
-        Ok(value) => out.pieces.push(Piece::Replaced(value)),
+        Ok(value) => out.chunks.push(Chunk::Replaced(value)),
         Err(fault) => return Err((fault, next)),
     }
     Ok(next)
@@ -91,17 +91,17 @@ fn lookup(name: &str, source: &dyn Source, files: &mut Vec<PathBuf>) -> Result<S
 impl Expanded {
     /// The whole text, where nothing in it has a meaning of its own.
     pub(crate) fn into_text(self) -> String {
-        let pieces = self.pieces.into_iter().map(|piece| match piece {
-            Piece::Written(text) | Piece::Replaced(text) => text,
+        let chunks = self.chunks.into_iter().map(|chunk| match chunk {
+            Chunk::Written(text) | Chunk::Replaced(text) => text,
         });
-        pieces.collect()
+        chunks.collect()
     }
 
     fn written(&mut self, text: &str) {
-        match self.pieces.last_mut() {
-            Some(Piece::Written(last)) => last.push_str(text),
+        match self.chunks.last_mut() {
+            Some(Chunk::Written(last)) => last.push_str(text),
             _ if text.is_empty() => {}
-            _ => self.pieces.push(Piece::Written(text.to_owned())),
+            _ => self.chunks.push(Chunk::Written(text.to_owned())),
         }
     }
 }

@@ -8,9 +8,9 @@
 //! | `GROUP/PLURAL/NS/NAME`, GROUP with a dot | `GROUP/PLURAL` | NS |
 //! | `GROUP/PLURAL/NAME` | `GROUP/PLURAL` | none |
 
-/// Where a key lies, if it lies in a namespace.
+/// The directory and the namespace of an object that lies in a namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Place<'k> {
+pub(crate) struct ObjectPath<'k> {
     /// The directory of the resource, without a slash at the end.
     pub(crate) directory: &'k [u8],
     pub(crate) namespace: &'k [u8],
@@ -88,12 +88,12 @@ const CLUSTER_SCOPED: [&str; 28] = [
 
 /// The resource directory and namespace of a key below the registry prefix; `None` for keys that
 /// lie in no namespace.
-pub(crate) fn place(below: &[u8]) -> Option<Place<'_>> {
+pub(crate) fn object_path(below: &[u8]) -> Option<ObjectPath<'_>> {
     let slash = directory_end(below)?;
     let (directory, rest) = below.split_at_checked(slash)?;
     let rest = rest.get(1..)?;
     let namespace = rest.get(..position(rest)?)?;
-    Some(Place {
+    Some(ObjectPath {
         directory,
         namespace,
     })
@@ -193,8 +193,8 @@ mod tests {
             ("pods/", None),
             ("", None),
         ] {
-            let got = place(key.as_bytes());
-            let want = want.map(|(directory, namespace): (&str, &str)| Place {
+            let got = object_path(key.as_bytes());
+            let want = want.map(|(directory, namespace): (&str, &str)| ObjectPath {
                 directory: directory.as_bytes(),
                 namespace: namespace.as_bytes(),
             });

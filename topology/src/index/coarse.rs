@@ -9,7 +9,7 @@ use crate::{spec::StoreIndex, topology::MAX_INTERVALS};
 
 /// The fixed regions of each store, in order.
 #[derive(Clone, Debug)]
-pub(super) struct Lanes {
+pub(super) struct StoreRegions {
     by_store: BTreeMap<StoreIndex, Vec<usize>>,
 }
 
@@ -22,7 +22,7 @@ impl Index {
             shared = true;
         }
         let touched = self.fixed.overlapping(range);
-        for (store, regions) in &self.lanes.by_store {
+        for (store, regions) in &self.store_regions.by_store {
             let low = regions.partition_point(|number| *number < touched.start);
             let high = regions.partition_point(|number| *number < touched.end);
             let slice = regions.get(low..high).unwrap_or_default();
@@ -62,7 +62,7 @@ impl Index {
     }
 }
 
-impl Lanes {
+impl StoreRegions {
     pub(super) fn new(fixed: &Regions, owners: &Owners) -> Self {
         let mut by_store: BTreeMap<StoreIndex, Vec<usize>> = BTreeMap::new();
         for number in 0..fixed.len() {

@@ -25,14 +25,14 @@ pub(crate) struct Side<'t> {
 }
 
 /// A piece of the key space with the fixed claim of each side.
-struct Piece {
+struct ComparedRange {
     range: KeyRange,
-    old: Claims,
-    new: Claims,
+    old: SideClaims,
+    new: SideClaims,
 }
 
 /// What one side says of a piece.
-struct Claims {
+struct SideClaims {
     fixed: Rank,
     /// The expressions before it that can match in the piece.
     expressions: Vec<Rank>,
@@ -69,7 +69,7 @@ pub(crate) fn moves(old: Side<'_>, new: Side<'_>) -> Vec<Move> {
         };
         for (range, new) in new.index.fixed.pieces(&region) {
             let (old, new) = (diff.old.claims(rank, &range), diff.new.claims(new, &range));
-            diff.piece(&Piece { range, old, new });
+            diff.piece(&ComparedRange { range, old, new });
         }
     }
     diff.moves
@@ -95,8 +95,8 @@ impl<'t> Diff<'t> {
         }
     }
 
-    fn piece(&mut self, piece: &Piece) {
-        let Piece { range, old, new } = piece;
+    fn piece(&mut self, piece: &ComparedRange) {
+        let ComparedRange { range, old, new } = piece;
         if self.old.index.bases != self.new.index.bases {
             // Even the same expression reads other subjects.
             self.add(range);
@@ -110,7 +110,7 @@ impl<'t> Diff<'t> {
     }
 
     /// The namespaces that differ in a piece whose fixed claim does not.
-    fn namespaces(&mut self, piece: &Piece) {
+    fn namespaces(&mut self, piece: &ComparedRange) {
         let Some((base, range)) = below(&self.old.index.bases, &piece.range) else {
             return;
         };
@@ -128,7 +128,7 @@ impl<'t> Diff<'t> {
         }
     }
 
-    fn many_directories(&mut self, piece: &Piece, base: &[u8], range: &KeyRange) {
+    fn many_directories(&mut self, piece: &ComparedRange, base: &[u8], range: &KeyRange) {
         let everywhere: Vec<_> = self.names.iter().cloned().collect();
         let differs = everywhere.iter().any(|name| {
             let (from, to) = self.decisions(piece, b"", name);
@@ -154,7 +154,7 @@ impl<'t> Diff<'t> {
         }
     }
 
-    fn name_in(&mut self, piece: &Piece, prefix: &[u8], directory: &[u8], name: &Bytes) {
+    fn name_in(&mut self, piece: &ComparedRange, prefix: &[u8], directory: &[u8], name: &Bytes) {
         let (from, to) = self.decisions(piece, directory, name);
         if from == to || self.is_general(name, from, to) {
             return;
@@ -167,11 +167,11 @@ impl<'t> Diff<'t> {
 
     fn decisions(
         &self,
-        piece: &Piece,
+        piece: &ComparedRange,
         directory: &[u8],
         name: &[u8],
     ) -> (Decision<'t>, Decision<'t>) {
-        let decide = |side: &Side<'t>, claims: &Claims| {
+        let decide = |side: &Side<'t>, claims: &SideClaims| {
             let rank = side.claim(directory, name).min(claims.fixed);
             let before = claims.expressions.partition_point(|each| *each < rank);
             (side.owner(rank), before)
@@ -235,7 +235,7 @@ impl<'t> Side<'t> {
         self.index.namespaces.claim_of(directory, name)
     }
 
-    fn claims(&self, fixed: Rank, range: &KeyRange) -> Claims {
+    fn claims(&self, fixed: Rank, range: &KeyRange) -> SideClaims {
         let (_, subjects) = self.index.subjects(range);
         let earlier = self
             .index
@@ -243,14 +243,14 @@ impl<'t> Side<'t> {
             .iter()
             .take_while(|each| each.rank < fixed);
         let found = earlier.filter(|each| !each.regexp.automaton().claim(&subjects).is_empty());
-        Claims {
+        SideClaims {
             fixed,
             expressions: found.map(|each| each.rank).collect(),
         }
     }
 
     /// The expressions of a piece, each with its store.
-    fn patterns(&self, claims: &Claims) -> Vec<(&'t str, &'t str)> {
+    fn patterns(&self, claims: &SideClaims) -> Vec<(&'t str, &'t str)> {
         let all = self.index.expressions.iter();
         all.filter(|each| claims.expressions.contains(&each.rank))
             .map(|each| (each.regexp.pattern(), self.owner(each.rank)))

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use bytes::Bytes;
 use keyloom_etcd_api::KeyRange;
 
-use super::{Owners, Rank, lane::Lane, regions::Regions, within};
+use super::{Owners, Rank, ranked::RankedNames, regions::Regions, within};
 use crate::{kubernetes, matcher::Namespaces, spec::StoreIndex};
 
 /// What the routes say, before it is put in order.
@@ -36,7 +36,7 @@ pub(super) struct NamespaceIndex {
 #[derive(Clone, Debug)]
 pub(super) struct OfStore {
     /// The names that no earlier namespace route has.
-    pub(super) names: Lane,
+    pub(super) names: RankedNames,
     /// The smallest rank of names and wildcards.
     pub(super) least: Rank,
 }
@@ -65,8 +65,8 @@ impl Collect {
             Some(directories) => {
                 let claims: Vec<_> = wildcards.map(|range| (range, rank)).collect();
                 for directory in directories.iter().filter(|_| !claims.is_empty()) {
-                    let slot = self.wildcards_in.entry(directory.as_bytes().into());
-                    slot.or_default().extend(claims.iter().cloned());
+                    let entry = self.wildcards_in.entry(directory.as_bytes().into());
+                    entry.or_default().extend(claims.iter().cloned());
                 }
             }
             None => {
@@ -74,8 +74,8 @@ impl Collect {
                 for name in &namespaces.names {
                     let name = Bytes::copy_from_slice(name.as_bytes());
                     self.given.insert(with_slash(&name));
-                    let slot = self.names.entry(name).or_insert(rank);
-                    *slot = rank.min(*slot);
+                    let entry = self.names.entry(name).or_insert(rank);
+                    *entry = rank.min(*entry);
                 }
             }
         }
@@ -101,8 +101,8 @@ impl Collect {
 impl NamespaceIndex {
     /// The smallest rank that claims a key below the registry prefix for its namespace.
     pub(super) fn rank_of(&self, below: &[u8]) -> Rank {
-        match kubernetes::place(below) {
-            Some(place) => self.rank_in(place.directory, place.namespace),
+        match kubernetes::object_path(below) {
+            Some(path) => self.rank_in(path.directory, path.namespace),
             None => Rank::DEFAULT,
         }
     }
@@ -202,26 +202,26 @@ fn by_store(
     wildcards: &Regions,
     owners: &Owners,
 ) -> BTreeMap<StoreIndex, OfStore> {
-    let mut lanes: BTreeMap<StoreIndex, (Vec<(Bytes, Rank)>, Rank)> = BTreeMap::new();
+    let mut by_store: BTreeMap<StoreIndex, (Vec<(Bytes, Rank)>, Rank)> = BTreeMap::new();
     for rank in wildcards.claims() {
-        let slot = lanes.entry(owners.of_route(rank));
-        let (_, least) = slot.or_insert((Vec::new(), Rank::DEFAULT));
+        let entry = by_store.entry(owners.of_route(rank));
+        let (_, least) = entry.or_insert((Vec::new(), Rank::DEFAULT));
         *least = rank.min(*least);
     }
     for (name, rank) in names {
         if wildcards.rank_at(name) < *rank {
             continue;
         }
-        let slot = lanes.entry(owners.of_route(*rank));
-        let (names, _) = slot.or_insert((Vec::new(), Rank::DEFAULT));
+        let entry = by_store.entry(owners.of_route(*rank));
+        let (names, _) = entry.or_insert((Vec::new(), Rank::DEFAULT));
         names.push((with_slash(name), *rank));
     }
-    let lanes = lanes.into_iter().map(|(store, (names, least))| {
-        let names = Lane::new(names);
+    let by_store = by_store.into_iter().map(|(store, (names, least))| {
+        let names = RankedNames::new(names);
         let least = least.min(names.least());
         (store, OfStore { names, least })
     });
-    lanes.collect()
+    by_store.collect()
 }
 
 /// Every name that begins with `prefix`; unlike a key, a name may be empty.

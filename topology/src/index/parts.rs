@@ -11,11 +11,11 @@ use crate::{
 
 #[derive(Debug, Default)]
 pub(super) struct Parts {
-    stores: BTreeMap<StoreIndex, Pieces>,
+    stores: BTreeMap<StoreIndex, StoreRanges>,
 }
 
 #[derive(Debug, Default)]
-struct Pieces {
+struct StoreRanges {
     ranges: Vec<KeyRange>,
     /// Whether some piece holds keys of other stores.
     filter: bool,
@@ -42,7 +42,7 @@ impl Parts {
     }
 }
 
-impl Pieces {
+impl StoreRanges {
     fn add(&mut self, range: KeyRange) {
         match self.ranges.last_mut() {
             Some(last) if last.end.as_ref() == Some(&range.start) => last.end = range.end,

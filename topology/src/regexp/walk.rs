@@ -19,11 +19,11 @@ const DEEPEST_EDGE: usize = 64;
 /// of the range can match.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Claim {
-    pub(crate) pieces: Vec<Piece>,
+    pub(crate) pieces: Vec<ClaimedRange>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Piece {
+pub(crate) struct ClaimedRange {
     pub(crate) range: KeyRange,
     /// Whether every key of the piece matches; otherwise at least one key can.
     pub(crate) exact: bool,
@@ -74,7 +74,7 @@ impl Claim {
             Some(last) if last.exact && exact && last.range.end.as_ref() == Some(&range.start) => {
                 last.range.end = range.end;
             }
-            _ => self.pieces.push(Piece { range, exact }),
+            _ => self.pieces.push(ClaimedRange { range, exact }),
         }
     }
 }

@@ -31,8 +31,6 @@ const KNOWN: &[(&str, &str)] = &[
     ("store", "Outcome"),
     ("store", "Place"),
     ("store", "State"),
-    ("topology", "Claims"),
-    ("topology", "Piece"),
 ];
 
 /// Every type of the project: by crate and name, where it is declared.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::Rank;
 
 #[derive(Clone, Debug, Default)]
-pub(super) struct Lane {
+pub(super) struct RankedNames {
     /// Namespaces, each with a slash at the end, in order.
     names: Vec<Bytes>,
     ranks: Vec<Rank>,
@@ -18,7 +18,7 @@ pub(super) struct Lane {
     leaves: usize,
 }
 
-impl Lane {
+impl RankedNames {
     /// `names` need not be in order; each is there once.
     pub(super) fn new(mut names: Vec<(Bytes, Rank)>) -> Self {
         names.sort();
@@ -130,9 +130,9 @@ fn ends_before(name: &[u8], start: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    fn lane(names: &[(&'static str, u32)]) -> Lane {
+    fn ranked(names: &[(&'static str, u32)]) -> RankedNames {
         let names = names.iter();
-        Lane::new(
+        RankedNames::new(
             names
                 .map(|(n, rank)| (Bytes::from(*n), Rank(*rank)))
                 .collect(),
@@ -144,34 +144,34 @@ mod tests {
         let ranks = [5, 1, 9, 9, 3, 7, 2];
         let names = ["a/", "b/", "c/", "d/", "e/", "f/", "g/"];
         let pairs: Vec<_> = names.into_iter().zip(ranks).collect();
-        let lane = lane(&pairs);
+        let ranked = ranked(&pairs);
         for low in 0..=7 {
             for high in low..=7 {
                 for rank in 0..=10 {
                     let before = |n: &usize| ranks[*n] < rank;
                     assert_eq!(
-                        lane.first_before(low..high, Rank(rank)),
+                        ranked.first_before(low..high, Rank(rank)),
                         (low..high).find(before),
                     );
                     assert_eq!(
-                        lane.last_before(low..high, Rank(rank)),
+                        ranked.last_before(low..high, Rank(rank)),
                         (low..high).rev().find(before),
                     );
                 }
             }
         }
-        assert_eq!(lane.least(), Rank(1));
-        assert_eq!(Lane::default().least(), Rank::DEFAULT);
+        assert_eq!(ranked.least(), Rank(1));
+        assert_eq!(RankedNames::default().least(), Rank::DEFAULT);
     }
 
     #[test]
     fn names_are_found_by_the_keys_below_them() {
         // `a-b/` comes before `a/`: a hyphen is smaller than a slash.
-        let lane = lane(&[("a/", 1), ("a-b/", 2), ("b/", 3)]);
-        assert_eq!(lane.overlapping(b"", None), 0..3);
-        assert_eq!(lane.overlapping(b"a/", Some(b"a0")), 1..2);
-        assert_eq!(lane.overlapping(b"a/x", Some(b"a/y")), 1..2);
-        assert_eq!(lane.overlapping(b"a0", Some(b"b")), 2..2);
-        assert_eq!(lane.overlapping(b"a", Some(b"a/")), 0..1);
+        let ranked = ranked(&[("a/", 1), ("a-b/", 2), ("b/", 3)]);
+        assert_eq!(ranked.overlapping(b"", None), 0..3);
+        assert_eq!(ranked.overlapping(b"a/", Some(b"a0")), 1..2);
+        assert_eq!(ranked.overlapping(b"a/x", Some(b"a/y")), 1..2);
+        assert_eq!(ranked.overlapping(b"a0", Some(b"b")), 2..2);
+        assert_eq!(ranked.overlapping(b"a", Some(b"a/")), 0..1);
     }
 }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use super::url::decode;
 use crate::problem::nearest;
 
 /// One argument that a kind of database takes.
@@ -39,11 +38,8 @@ pub(super) fn read(
 ) -> (BTreeMap<String, String>, Vec<String>) {
     let mut arguments = BTreeMap::new();
     let mut faults = Vec::new();
-    let pairs = query.unwrap_or_default().split('&');
-    for pair in pairs.filter(|pair| !pair.is_empty()) {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        // As in forms: what Go's reader of queries does too.
-        let [name, value] = [name, value].map(|part| decode(&part.replace('+', " ")));
+    // As in forms: what Go's reader of queries does too.
+    for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
         let Some(argument) = known.iter().find(|argument| argument.is(&name)) else {
             faults.push(unknown(&name, known));
             continue;
@@ -51,7 +47,10 @@ pub(super) fn read(
         if let Some(fault) = argument.fault(&value) {
             faults.push(fault);
         }
-        if arguments.insert(argument.name.to_owned(), value).is_some() {
+        if arguments
+            .insert(argument.name.to_owned(), value.into_owned())
+            .is_some()
+        {
             faults.push(format!("argument `{}` is given twice", argument.name));
         }
     }

@@ -1,6 +1,15 @@
 //! The parts of a URL, as far as endpoints use them.
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+
 use super::{Address, Login};
+
+/// All but the unreserved characters (RFC 3986, section 2.3).
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
 
 /// `user:password@authority/path?query`, split and with names and passwords decoded.
 #[derive(Debug)]
@@ -67,38 +76,31 @@ pub(super) fn host(authority: &str, default_port: Option<u16>) -> Result<Address
 
 /// Replaces `%XX`. Anything else stays: a stray `%` is more likely a password than a mistake.
 pub(super) fn decode(text: &str) -> String {
-    let mut out = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((first, tail)) = rest.split_first() {
-        match (first, tail) {
-            (b'%', [high, low, next @ ..]) if let Some(byte) = hex(*high, *low) => {
-                out.push(byte);
-                rest = next;
-            }
-            _ => {
-                out.push(*first);
-                rest = tail;
-            }
-        }
-    }
-    String::from_utf8_lossy(&out).into_owned()
+    percent_decode_str(text).decode_utf8_lossy().into_owned()
 }
 
 /// Encodes whatever could mean something in a URL.
 pub(super) fn encode(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                out.push(char::from(byte));
-            }
-            _ => out.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    out
+    utf8_percent_encode(text, RESERVED).to_string()
 }
 
-fn hex(high: u8, low: u8) -> Option<u8> {
-    let digit = |byte: u8| char::from(byte).to_digit(16);
-    u8::try_from(digit(high)? * 16 + digit(low)?).ok()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_passwords_are_decoded_and_encoded() {
+        for (text, decoded) in [
+            ("a%20b%2fc%2Fd", "a b/c/d"),
+            ("100%", "100%"),
+            ("%zz%4", "%zz%4"),
+            ("%c3%a9", "é"),
+            ("%ff", "\u{fffd}"),
+            ("a+b", "a+b"),
+        ] {
+            assert_eq!(decode(text), decoded, "{text}");
+        }
+        assert_eq!(encode("aZ09-._~"), "aZ09-._~");
+        assert_eq!(encode("a b/é%:@?#+"), "a%20b%2F%C3%A9%25%3A%40%3F%23%2B");
+    }
 }

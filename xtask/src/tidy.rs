@@ -9,6 +9,7 @@
 //! | the name of a type means one thing | `tidy/names.rs` |
 //! | a page names tests that exist | `tidy/promises.rs` |
 //! | ARCHITECTURE names files that exist | `tidy/paths.rs` |
+//! | a link of a page leads somewhere | `tidy/links.rs` |
 //! | an ordering rule that is cited exists | `tidy/rules.rs` |
 //!
 //! Each is a pure function from text to faults, and its tests plant each fault once.
@@ -21,6 +22,7 @@ use crate::process::output;
 
 mod blank;
 mod file;
+mod links;
 mod modules;
 mod names;
 mod paths;
@@ -64,6 +66,7 @@ pub(crate) fn check(root: &Path) -> Result<()> {
     }
     faults.extend(types.check());
     faults.extend(modules::check(&texts));
+    faults.extend(links::check(&texts));
     let page = fs::read_to_string(root.join(rules::PAGE)).context("reading the ordering rules")?;
     let (rules, miscounted) = rules::read(&page);
     faults.extend(miscounted);

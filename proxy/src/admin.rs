@@ -68,7 +68,7 @@ impl Shared {
     fn readiness(&self) -> Result<(), String> {
         match &*self.instance.read() {
             Some(instance) => instance.ready(),
-            None => Err("starting: waiting for the stores, or for the ledger's term".to_owned()),
+            None => Err("starting: waiting for the stores, or for the leadership".to_owned()),
         }
     }
 }
@@ -134,7 +134,7 @@ impl Shared {
         };
         let from = match query.strip_prefix("from=").map(cursor_of) {
             Some(None) => {
-                let what = "from= is the place behind `next` of the page before\n";
+                let what = "from= takes the place that the page before has behind `next`\n";
                 return text(StatusCode::BAD_REQUEST, what.to_owned());
             }
             from => from.flatten(),

@@ -157,7 +157,7 @@ async fn answer_calls(
     instance.services.stopping.cancel();
     calls.close();
     if tokio::time::timeout(DRAIN, calls.wait()).await.is_err() {
-        warn!("calls were still open after {DRAIN:?}; they are cut off");
+        warn!("calls were still running after {DRAIN:?}; they are cut off");
     }
     ended
 }
@@ -275,7 +275,7 @@ async fn watch(instance: &Instance, stop: &CancellationToken) -> Result<()> {
     tokio::select! {
         biased;
         why = instance.until_stopped() => {
-            error!(why, "this instance can no longer answer, and ends");
+            error!(why, "this instance can no longer answer, and exits");
             anyhow::bail!("the ledger is lost: {why}");
         }
         () = stop.cancelled() => Ok(()),
@@ -291,7 +291,7 @@ struct Bound {
 async fn bind(options: &ServeOptions, environment: &Environment) -> Result<Vec<Bound>> {
     ensure!(
         !options.listen.is_empty(),
-        "no address to listen on: give --listen"
+        "no address to listen on: set --listen"
     );
     let mut bound = Vec::new();
     for url in &options.listen {
@@ -301,7 +301,7 @@ async fn bind(options: &ServeOptions, environment: &Environment) -> Result<Vec<B
             None
         };
         if tls.is_none() && !url.is_local() {
-            warn!(%url, "clients on the network are served without TLS");
+            warn!(%url, "this address is open to the network without TLS");
         }
         let listener = environment.listen.listen(url.address.clone()).await;
         let listener = listener.with_context(|| format!("listening on {url}"))?;

@@ -19,7 +19,7 @@ pub(crate) enum Failure {
     #[error("store \"{store}\" {error}")]
     Order { store: String, error: OrderError },
     /// A store's answer cannot be read.
-    #[error("store \"{store}\" gave an answer that cannot be read: {what}")]
+    #[error("store \"{store}\" sent an unreadable answer: {what}")]
     Nonsense { store: String, what: String },
     /// The request means several stores where only one can serve it.
     #[error("{0}")]
@@ -31,7 +31,7 @@ pub(crate) enum Failure {
     #[error("{0}")]
     PartDelete(#[from] DeleteError),
     /// A split delete went through on some stores and not on another.
-    #[error("{deleted} keys are deleted, and then: {cause}")]
+    #[error("{deleted} keys were deleted before this error: {cause}")]
     Partly { deleted: i64, cause: Box<Failure> },
     /// The request cannot be read.
     #[error("grpc: error unmarshalling request: {0}")]
@@ -44,8 +44,8 @@ pub(crate) enum Failure {
     Stopped(String),
     /// A snapshot is of one store.
     #[error(
-        "a snapshot is the file of one store, and this endpoint has several: save each by itself, \
-         from its own endpoints: {stores}"
+        "this endpoint has several stores, and a snapshot is of one: save each store from its own \
+         endpoints: {stores}"
     )]
     OneByOne { stores: String },
     /// The topology changed while the call was under way. No client sees it.

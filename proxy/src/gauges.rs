@@ -29,33 +29,33 @@ impl Gauges {
             ("tasks", "Tasks of the runtime", &gauges.tasks),
             (
                 "connections",
-                "Open connections of clients",
+                "Open client connections",
                 &gauges.connections,
             ),
             (
                 "watch_streams",
-                "Open watch streams of clients, over several stores",
+                "Open watch streams of clients, with several stores",
                 &gauges.streams,
             ),
             ("watchers", "Watches on these streams", &gauges.watchers),
             (
                 "watched_ranges",
-                "Distinct ranges that they watch",
+                "Distinct ranges that these watches have",
                 &gauges.ranges,
             ),
             (
                 "watch_chases",
-                "Watches of stores that catch up a watch of a client",
+                "Watches opened on stores for clients that are catching up",
                 &gauges.chases,
             ),
             (
                 "kept_revisions",
-                "Revisions that are kept in memory for watches that come back, of all stores",
+                "Revisions of all stores that are kept in memory for watches",
                 &gauges.kept_revisions,
             ),
             (
                 "kept_revisions_bytes",
-                "About how much they take",
+                "Memory that kept revisions take, in bytes (estimated)",
                 &gauges.kept_bytes,
             ),
         ];

@@ -33,7 +33,7 @@ const LAST_WRITE: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The topology names other stores than were given.
-    #[error("the topology has {topology} stores, {given} were given")]
+    #[error("the topology has {topology} stores, but {given} were given")]
     Stores { topology: usize, given: usize },
     /// The ledger and the stores do not fit together.
     #[error(transparent)]

@@ -76,12 +76,12 @@ impl Metrics {
         };
         registry.register(
             "keyloom_proxy_calls",
-            "Calls of clients",
+            "Calls of clients, by method and gRPC code",
             metrics.calls.clone(),
         );
         registry.register(
             "keyloom_proxy_call_duration_seconds",
-            "From a call's arrival to the head of its answer",
+            "Time from the arrival of a call to the headers of its answer, in seconds",
             metrics.durations.clone(),
         );
         metrics

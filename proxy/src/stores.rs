@@ -128,8 +128,8 @@ impl Stores {
             Some(Endpoint::Sqlite(endpoint)) => {
                 ensure!(
                     !self.has_file(&endpoint.path),
-                    "{} is open already: its arguments, and the name of its store, change with a \
-                     restart only",
+                    "{} is open already; restart Keyloom to change its arguments or the name of its \
+                     store",
                     endpoint.path
                 );
                 let mut options = SqliteOptions::new(&spec.name, &endpoint.path)
@@ -231,7 +231,7 @@ fn check_declared(topology: &Topology, declared: &Declared) -> Result<()> {
         let spec = spec.with_context(|| format!("--restored: there is no store \"{name}\""))?;
         ensure!(
             matches!(spec.endpoints.first(), Some(Endpoint::Sqlite(_))),
-            "--restored: store \"{name}\" is no SQLite file: an etcd is restored with etcdutl's \
+            "--restored: store \"{name}\" is not a SQLite file; restore an etcd with etcdutl's \
              --bump-revision"
         );
     }

@@ -56,7 +56,7 @@ pub(crate) fn load(path: Option<&Path>, endpoint: Option<String>) -> Result<Topo
             Ok(accepted.topology)
         }
         Err(refused) => bail!(
-            "the topology is refused\n{}",
+            "the topology file is refused\n{}",
             refused.in_file(&name).join("\n")
         ),
     }

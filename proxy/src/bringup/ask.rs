@@ -83,7 +83,7 @@ pub(crate) async fn until_ok<T, F: Future<Output = Result<T, String>>>(
     loop {
         match ask().await {
             Ok(answer) => return answer,
-            Err(error) => warn!(store = name, error, "store does not answer; asking again"),
+            Err(error) => warn!(store = name, error, "store does not answer; trying again"),
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);

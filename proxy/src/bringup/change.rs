@@ -56,8 +56,8 @@ pub enum Refusal {
     #[error("store \"{store}\" does not answer: {error}")]
     Unreachable { store: String, error: String },
     #[error(
-        "store \"{store}\" is cluster {known:x}, and cluster {found:x} answers at its new \
-         endpoint: give the new cluster a name of its own"
+        "store \"{store}\" is cluster {known:x}, but cluster {found:x} answers at its new endpoint: \
+         correct the endpoint, or give the new cluster another name"
     )]
     Stranger {
         store: String,
@@ -65,8 +65,8 @@ pub enum Refusal {
         found: u64,
     },
     #[error(
-        "{count} keys on store \"{from}\" would be on store \"{to}\" and no client would see \
-         them any more, for example {}: move them first, or leave their route as it is",
+        "store \"{from}\" has keys that would route to store \"{to}\", and no client would see them any \
+         more: {count}, for example {}. Move or delete them first, or keep their route",
         .example.escape_ascii()
     )]
     Hides {
@@ -75,20 +75,17 @@ pub enum Refusal {
         to: String,
         example: Bytes,
     },
-    #[error(
-        "writes to store \"{store}\" that concern keys that move were still under way after \
-         {DRAIN:?}"
-    )]
+    #[error("writes on store \"{store}\" to keys that move were still running after {DRAIN:?}")]
     Busy { store: String },
     #[error(
-        "the watch of store \"{store}\" has not delivered what was written there before the change, \
-         so that it is not known whether keys that move came meanwhile"
+        "the watch of store \"{store}\" has not delivered what was written there before the change, so \
+         Keyloom does not know whether keys that move came meanwhile"
     )]
     Lags { store: String },
     /// A cluster has one name in the ledger.
     #[error(
-        "store \"{store}\" is gone and store \"{other}\" is the same cluster: the ledger knows it as \
-         \"{store}\", so keep that backend"
+        "store \"{store}\" is not in the file, and store \"{other}\" is the same cluster: the ledger knows \
+         the cluster as \"{store}\", so keep that backend"
     )]
     Renamed { store: String, other: String },
     #[error("store \"{name}\" cannot be the default store: {why}")]
@@ -98,7 +95,8 @@ pub enum Refusal {
     #[error(transparent)]
     TooLarge(#[from] AcceptedError),
     #[error(
-        "this takes a second store in, and Keyloom serves one without a ledger: start it again"
+        "this adds a second store, and Keyloom serves one store without a ledger: restart Keyloom with \
+         this file"
     )]
     SecondStore,
     #[error("the ledger could not be written: {0}")]
@@ -267,9 +265,7 @@ impl Reconfigurer {
         if looking_out.saw_all() {
             self.sequence_present(snapshot, &checked).await?;
         } else {
-            warn!(
-                "too many keys changed while they were checked; checking all again under the hold"
-            );
+            warn!("too many keys changed during the check; checking all again while writes wait");
             looking_out.begin_again(&prepared.affected);
             checked = self.check(snapshot, &prepared).await?;
         }

@@ -72,7 +72,7 @@ impl Files {
             }
             for new in folders.difference(&self.folders) {
                 if let Err(error) = watcher.watch(new, RecursiveMode::NonRecursive) {
-                    warn!(folder = %new.display(), %error, "the folder cannot be watched");
+                    warn!(folder = %new.display(), %error, "the folder cannot be watched; its files are compared every 10 s");
                 }
             }
         }
@@ -102,7 +102,7 @@ fn system_watcher(told: Arc<Notify>) -> Option<RecommendedWatcher> {
         }
     });
     let watcher = watcher.map_err(|error| {
-        warn!(%error, "the system cannot watch files; they are looked at now and then");
+        warn!(%error, "the system cannot watch files; they are compared every 10 s");
     });
     watcher.ok()
 }

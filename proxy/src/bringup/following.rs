@@ -99,7 +99,7 @@ impl Following {
             Err(refusal) => {
                 self.refused(refusal.to_string(), refusal.may_pass());
                 if let Refusal::Ledger(_) = refusal {
-                    error!("this instance cannot answer any more: {refusal}");
+                    error!("this instance cannot answer any more and exits: {refusal}");
                 }
                 Err(refusal.to_string())
             }
@@ -127,7 +127,7 @@ impl Following {
         }
         error!(
             why,
-            "the topology file is refused; Keyloom goes on with the topology that it accepted before"
+            "the topology file is refused; the topology accepted before stays in effect"
         );
         *status = Some(why);
     }
@@ -167,6 +167,6 @@ impl Following {
 fn hangups() -> Option<Signal> {
     let hangups = signal(SignalKind::hangup());
     hangups
-        .inspect_err(|error| warn!(%error, "SIGHUP is not heard"))
+        .inspect_err(|error| warn!(%error, "SIGHUP will not reload the topology file"))
         .ok()
 }

@@ -52,8 +52,8 @@ pub enum BringUpError {
     Accepted(#[from] AcceptedError),
     /// It may still hold keys.
     #[error(
-        "store \"{store}\" is in the accepted topology and no longer in the file, and it cannot be \
-         opened to see whether it still holds keys: {error}. Put its backend back"
+        "store \"{store}\" is in the accepted topology but not in the file, and Keyloom cannot open it \
+         to see whether it still holds keys: {error}. Put its backend back into the file"
     )]
     LeftOut { store: String, error: String },
     #[error("the topology has no store")]
@@ -98,7 +98,7 @@ pub(crate) async fn start(start: Start) -> Result<Started, BringUpError> {
         if let Some(started) = attempt(start.clone()).await? {
             return Ok(started);
         }
-        info!("another instance wrote the ledger first; waiting behind it");
+        info!("another instance wrote the ledger first; waiting until it ends");
     }
 }
 
@@ -190,7 +190,7 @@ async fn alone_for_now(topology: &Topology, default: &AskedStore) -> Option<Topo
 }
 
 fn native(topology: Topology, asked: &[AskedStore]) -> Started {
-    info!("one store: revisions are its own");
+    info!("serving one store; revisions are its own");
     let first = asked.first();
     let (cluster_id, raft_term) = first.map_or((0, 0), |first| (first.cluster_id, first.raft_term));
     let (topology, same_as) = one_store_per_cluster(topology, &clusters(asked), []);

@@ -241,7 +241,7 @@ async fn lost(feeds: &Arc<Feeds>, followed: &Followed, begin: StoreRev) -> Resul
         warn!(
             store = member.name,
             floor = floor.get(),
-            "the store was compacted above what its watch had delivered: watches below begin anew"
+            "somebody else compacted the store above what its watch had delivered; watches that miss events are cancelled"
         );
     }
     Ok(())

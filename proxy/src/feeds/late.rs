@@ -17,8 +17,8 @@ pub(super) fn report(feeds: &Arc<Feeds>, member: &ServingStore) {
             slot = %late.slot,
             revision = late.revision.get(),
             key = %late.key.escape_ascii(),
-            "a write came to a store after its key had moved to another one: no client sees \
-             it. It was under way when the route changed, or somebody writes past keyloom"
+            "a write reached a store after its key had moved to another one; no client sees it. \
+             It was running when the route changed, or somebody writes to the store directly"
         );
     }
 }

@@ -87,7 +87,7 @@ pub(crate) async fn serve<S, B>(
                 });
             }
             Err(error) => {
-                warn!(%error, "a connection could not be accepted");
+                warn!(%error, "a connection could not be accepted; trying again");
                 // Out of file descriptors, most likely: let some close.
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }

@@ -71,13 +71,17 @@ impl ServerTls {
             Ok(contents) if contents == current.contents => {}
             Ok(contents) => match server_config(&self.files, &contents) {
                 Ok(config) => {
-                    info!("clients are shown what the certificate's files hold now");
+                    info!("the server certificate was reloaded");
                     let acceptor = config.into();
                     *current = Current { contents, acceptor };
                 }
-                Err(error) => warn!("the certificate's files changed: {error:#}"),
+                Err(error) => warn!(
+                    "the new server certificate cannot be used; the old one stays in use: {error:#}"
+                ),
             },
-            Err(error) => warn!("the certificate's files: {error:#}"),
+            Err(error) => {
+                warn!("the server certificate cannot be read; the old one stays in use: {error:#}")
+            }
         }
         current.acceptor.clone()
     }
@@ -85,7 +89,7 @@ impl ServerTls {
 
 fn read(files: &TlsFiles) -> Result<Contents> {
     let (Some(cert), Some(key)) = (&files.cert, &files.key) else {
-        bail!("to listen with https, --cert-file and --key-file are needed");
+        bail!("to listen with https:// or unixs://, set --cert-file and --key-file");
     };
     let contents =
         |path: &PathBuf| fs::read(path).with_context(|| format!("reading {}", path.display()));
@@ -130,7 +134,7 @@ fn certificates(text: &[u8], path: Option<&PathBuf>) -> Result<Vec<CertificateDe
         .map_err(io::Error::other)
         .with_context(|| format!("reading the certificates of {}", shown(path)))?;
     if found.is_empty() {
-        bail!("{} holds no certificate", shown(path));
+        bail!("{} has no certificate", shown(path));
     }
     Ok(found)
 }

@@ -17,10 +17,10 @@ pub struct ListenUrl {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ListenUrlError {
     #[error(
-        "\"{0}\" is no address: use http://HOST:PORT, https://HOST:PORT, unix://PATH or HOST:PORT"
+        "\"{0}\" is not an address: use http://HOST:PORT, https://HOST:PORT, unix://PATH or HOST:PORT"
     )]
     Shape(String),
-    #[error("\"{0}\": the port is no number between 0 and 65535")]
+    #[error("\"{0}\": the port must be a number from 0 to 65535")]
     Port(String),
 }
 

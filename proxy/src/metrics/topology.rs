@@ -41,27 +41,27 @@ impl TopologyMetrics {
         let metrics = Self::default();
         registry.register(
             "keyloom_proxy_topology_reloads",
-            "Topologies that were looked at, by what became of them",
+            "Topology files that were read, by outcome",
             metrics.reloads.clone(),
         );
         registry.register(
             "keyloom_proxy_topology_refused",
-            "1 while the topology file is not what is served, because it was refused",
+            "1 while the topology file is refused and the previous topology is in effect, else 0",
             metrics.refused.clone(),
         );
         registry.register(
             "keyloom_proxy_topology_generation",
-            "How many changes of topology were taken since the start",
+            "Changes of topology that took effect since the start",
             metrics.generation.clone(),
         );
         registry.register(
             "keyloom_proxy_topology_stray_keys",
-            "Keys that a store holds and that do not route to it, when they were last counted",
+            "Keys that a store holds and that route elsewhere, at the last count",
             metrics.strays.clone(),
         );
         registry.register(
             "keyloom_proxy_topology_late_writes",
-            "Writes that came to a store after their keys had moved away; no client sees them",
+            "Writes that reached a store after their key had moved; no client sees them",
             metrics.late.clone(),
         );
         metrics

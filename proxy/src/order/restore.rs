@@ -18,8 +18,8 @@ pub enum LedgerError {
     Restore(#[from] RestoreError),
     /// A store lost revisions.
     #[error(
-        "store \"{name}\" is at revision {found}, below {known} which the ledger has of it: a store \
-         that was restored or replaced cannot rejoin under its old name"
+        "store \"{name}\" is at revision {found}, but the ledger has seen revision {known}: a store that \
+         was restored or replaced cannot come back under its old name"
     )]
     WentBack {
         name: String,
@@ -30,8 +30,8 @@ pub enum LedgerError {
     Recover(#[source] RecoverError),
     /// Another cluster answers under a name that the ledger knows.
     #[error(
-        "store \"{name}\" was cluster {known:x} when it joined, and cluster {found:x} answers now: \
-         restore its endpoint, or give the new cluster a name of its own"
+        "store \"{name}\" is cluster {known:x}, but cluster {found:x} answers at its endpoint: correct \
+         the endpoint, or give the new cluster another name"
     )]
     Stranger {
         name: String,
@@ -40,8 +40,8 @@ pub enum LedgerError {
     },
     /// Keys of that store would be lost to clients.
     #[error(
-        "store \"{0}\" is in the ledger and not in the topology: its keys would vanish. Put its \
-         backend back"
+        "store \"{0}\" is in the ledger but not in the topology, so no client would see its keys. Put \
+         its backend back into the file"
     )]
     Missing(String),
 }
@@ -85,7 +85,7 @@ pub(crate) fn new_ledger(stores: &[StoreAtStart<'_>]) -> PersistedLedger {
     });
     let ledger = Ledger::start(&starts.collect::<Vec<_>>());
     let head = ledger.head().get();
-    info!(head, stores = stores.len(), "a new ledger");
+    info!(head, stores = stores.len(), "a new ledger was created");
     PersistedLedger {
         ledger,
         mark: Mark::new(),
@@ -110,7 +110,7 @@ pub(crate) fn restore(kvs: &[KeyValue], taken: &TakenLeadership) -> Result<Resto
     restored.hidden.extend(takings.filter(|at| *at > head));
     restored.hidden.dedup();
     let head = restored.ledger.head().get();
-    info!(head, clean = restored.clean, "the ledger is restored");
+    info!(head, clean = restored.clean, "the ledger was restored");
     Ok(restored)
 }
 
@@ -191,6 +191,6 @@ fn report(recovery: &Recovery) {
         order => info!(?order, head, "the order of all writes is known"),
     }
     if !recovery.absent.is_empty() {
-        warn!(stores = ?names(&recovery.absent), "these stores do not answer; the others serve");
+        warn!(stores = ?names(&recovery.absent), "these stores do not answer; serving the others, and trying these again");
     }
 }

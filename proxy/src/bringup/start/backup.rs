@@ -38,8 +38,8 @@ pub(super) async fn look(restored: &mut Restored, asked: &[AskedStore]) {
         known = known.get(),
         found = default.revision.get(),
         above = restored.reserved.get(),
-        "the default store has lost what the ledger does not know yet: it was taken back from a \
-         backup. Revisions go on above all that can have been given out, and readers list again"
+        "the default store was restored from a backup; revisions go on above all that can have been \
+         given out, and clients list again"
     );
 }
 
@@ -86,7 +86,7 @@ async fn is_compacted(store: &AskedStore, revision: i64) -> bool {
             Err(CallError::Refused(status)) if status.code() != Code::Unavailable => {
                 return EtcdError::of(&status) == Some(EtcdError::Compacted);
             }
-            Err(error) => warn!(store = store.name, %error, "store does not answer; asking again"),
+            Err(error) => warn!(store = store.name, %error, "store does not answer; trying again"),
         }
         sleep(PAUSE).await;
     }

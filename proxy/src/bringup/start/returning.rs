@@ -57,7 +57,7 @@ async fn wait(order: Arc<Merged>, keeper: Keeper, absent: AskedStore, slot: Stor
             known,
             answered: found.cluster_id,
         };
-        error!(store = found.name, error = %why, "the store stays shut out");
+        error!(store = found.name, error = %why, "the store is shut out: calls to it fail until it is repaired and Keyloom is restarted");
         order.shut_out(slot, why);
         return;
     }
@@ -69,14 +69,18 @@ async fn wait(order: Arc<Merged>, keeper: Keeper, absent: AskedStore, slot: Stor
                 if order.stopped().is_some() {
                     return;
                 }
-                warn!(store = found.name, %error, "the store's return is not recorded yet");
+                warn!(store = found.name, %error, "the store answers again, but this could not be written to the ledger; trying again");
                 sleep(AGAIN).await;
             }
-            info!(store = found.name, ?floor, "the store is back");
+            info!(
+                store = found.name,
+                ?floor,
+                "the store answers again and is served"
+            );
             order.let_in(slot);
         }
         Err(error) => {
-            error!(store = found.name, %error, "the store stays shut out");
+            error!(store = found.name, %error, "the store is shut out: calls to it fail until it is repaired and Keyloom is restarted");
             let why = OrderError::WentBack {
                 known: error.known.get(),
                 answered: error.found.get(),

@@ -176,7 +176,7 @@ async fn look(store: &dyn Store) -> Result<Seen, RestoreError> {
             Ok(Err(error)) => {
                 warn!(%error, "the default store's answer is unreadable; asking again")
             }
-            Err(error) => warn!(%error, "the default store does not answer; asking again"),
+            Err(error) => warn!(%error, "the default store does not answer; trying again"),
         }
         sleep(LOOK).await;
     }

@@ -31,7 +31,7 @@ pub(crate) enum Failure {
     #[error("{0}")]
     PartDelete(#[from] DeleteError),
     /// A split delete went through on some stores and not on another.
-    #[error("{deleted} keys were deleted before this error: {cause}")]
+    #[error("keys deleted before this error: {deleted}; {cause}")]
     Partly { deleted: i64, cause: Box<Failure> },
     /// The request cannot be read.
     #[error("grpc: error unmarshalling request: {0}")]

@@ -185,8 +185,8 @@ fn report(recovery: &Recovery) {
     match recovery.order {
         Order::Lost { .. } => warn!(
             head, stores = ?names(&recovery.raised),
-            "the last instance did not end cleanly and the order of the last writes is lost: readers \
-             of these stores list again"
+            "the last instance did not shut down cleanly, and the order of the last writes is lost; \
+             clients of these stores list again"
         ),
         order => info!(?order, head, "the order of all writes is known"),
     }

@@ -148,7 +148,12 @@ async fn a_delete_over_stores_says_what_it_has_deleted() {
         stores[2].inject_always(None, way);
         let status = keyloom.ask(&delete("/registry/pods/")).await.unwrap_err();
         assert_names(&status, "tenant-a");
-        assert!(status.message().contains("1 keys are deleted"), "{status}");
+        assert!(
+            status
+                .message()
+                .contains("keys deleted before this error: 1;"),
+            "{status}"
+        );
         stores[2].clear_faults();
         let left = keyloom.range(list("/registry/")).await.unwrap();
         assert_eq!(keys(&left), [TENANT, RBAC]);

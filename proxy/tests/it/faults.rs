@@ -199,7 +199,7 @@ async fn another_cluster_under_an_old_name_is_refused() {
         .unwrap()
         .to_string();
     assert!(
-        error.contains("\"tenant-a\" was cluster 3") && error.contains("63"),
+        error.contains("\"tenant-a\" is cluster 3") && error.contains("63"),
         "{error}"
     );
 }

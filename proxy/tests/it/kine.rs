@@ -525,5 +525,5 @@ backends:
     assert_eq!(keyloom.range(list("/registry/")).await.unwrap().count, 2);
     keyloom.stop().await;
     let swapped = serve(30, &hats, &shirts).await.map(drop).unwrap_err();
-    assert!(swapped.to_string().contains("was cluster"), "{swapped}");
+    assert!(swapped.to_string().contains("is cluster"), "{swapped}");
 }

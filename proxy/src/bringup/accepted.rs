@@ -22,16 +22,8 @@ pub enum AcceptedError {
         "the topology is too large to be kept with the ledger: merge routes of one store into lists"
     )]
     TooLarge,
-<<<<<<< HEAD
     #[error("the accepted topology in the default store cannot be used: {0}")]
     Newer(Damage),
-=======
-    #[error(
-        "the accepted topology in the default store has format {found}, and this program knows formats \
-         up to {FORMAT}: use a newer Keyloom"
-    )]
-    Newer { found: u32 },
->>>>>>> 44b040a (proxy: logs, refusals, metrics help and errors in plain English)
 }
 
 /// A topology that was accepted.

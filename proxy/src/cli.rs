@@ -49,7 +49,7 @@ enum Command {
     Export(transfer::Export),
     /// Check a topology, and see where keys live
     #[command(subcommand)]
-    Topology(topology::Command),
+    Topology(topology::TopologyCommand),
 }
 
 /// Runs the program.

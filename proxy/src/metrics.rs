@@ -15,7 +15,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-pub(crate) use topology::Outcome;
+pub(crate) use topology::ChangeOutcome;
 pub use topology::TopologyMetrics;
 
 /// Counts and durations of the calls that clients make.

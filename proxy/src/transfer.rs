@@ -127,7 +127,7 @@ impl Progress {
         }
     }
 
-    fn add(&mut self, page: &source::Page) {
+    fn add(&mut self, page: &source::SourcePage) {
         self.keys += i64::try_from(page.kvs.len()).unwrap_or(0);
         self.bytes += page.bytes;
         if self.said.elapsed() >= TELL {

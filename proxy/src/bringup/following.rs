@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     environment::FileChanges,
-    metrics::{Outcome, TopologyMetrics},
+    metrics::{ChangeOutcome, TopologyMetrics},
     topology_file,
 };
 
@@ -109,8 +109,8 @@ impl Following {
     fn applied(&mut self, applied: Applied) {
         self.try_again = false;
         self.metrics.looked_at(match applied {
-            Applied::Unchanged => Outcome::Unchanged,
-            Applied::Changed { .. } => Outcome::Accepted,
+            Applied::Unchanged => ChangeOutcome::Unchanged,
+            Applied::Changed { .. } => ChangeOutcome::Accepted,
         });
         if self.status.0.lock().take().is_some() {
             info!("serving the topology of the file again");
@@ -119,7 +119,7 @@ impl Following {
 
     fn refused(&mut self, why: String, try_again: bool) {
         self.try_again = try_again;
-        self.metrics.looked_at(Outcome::Refused);
+        self.metrics.looked_at(ChangeOutcome::Refused);
         let mut status = self.status.0.lock();
         if status.as_ref() == Some(&why) {
             debug!(why, "the topology file is still refused");

@@ -23,7 +23,7 @@ use super::{USAGE, say};
 use crate::topology_file::{self, Machine};
 
 #[derive(Debug, Subcommand)]
-pub(super) enum Command {
+pub(super) enum TopologyCommand {
     /// Report every problem of a topology file
     Check {
         file: PathBuf,
@@ -42,7 +42,7 @@ pub(super) enum Command {
         connect: bool,
     },
     /// List the keys that a store holds and that route elsewhere: no client sees them
-    Strays(admin::Strays),
+    Strays(admin::StraysCommand),
     /// Prints the JSON schema of the topology file, for editors and for checks before a roll-out
     Schema,
 }
@@ -76,7 +76,7 @@ pub(super) struct Route {
     batch: bool,
 }
 
-impl Command {
+impl TopologyCommand {
     pub(super) fn run(self) -> Result<ExitCode> {
         match self {
             Self::Check { file, connect } => check(&file, connect),

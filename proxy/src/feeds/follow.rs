@@ -128,8 +128,8 @@ async fn read(
         deliver(feeds, followed, groups).await?;
         match end {
             None => {}
-            Some(End::Over(error)) => return Err(error),
-            Some(End::Compacted(begin)) => {
+            Some(FollowEnd::Over(error)) => return Err(error),
+            Some(FollowEnd::Compacted(begin)) => {
                 lost(feeds, followed, begin).await?;
                 return Err(FeedEnd::Ended("compacted".to_owned()));
             }
@@ -137,13 +137,13 @@ async fn read(
     }
 }
 
-type Answered = Result<Bytes, CallError>;
+type StoreAnswer = Result<Bytes, CallError>;
 
 /// The next answer, and those that are there with it. Nothing is lost where it is dropped.
 async fn next_together(
-    answers: &mut (impl Stream<Item = Answered> + Unpin),
-) -> Option<Vec<Answered>> {
-    let size = |answer: &Answered| answer.as_ref().map_or(0, Bytes::len);
+    answers: &mut (impl Stream<Item = StoreAnswer> + Unpin),
+) -> Option<Vec<StoreAnswer>> {
+    let size = |answer: &StoreAnswer| answer.as_ref().map_or(0, Bytes::len);
     let first = answers.next().await?;
     let mut bytes = size(&first);
     let mut there = vec![first];
@@ -161,25 +161,30 @@ async fn next_together(
 #[derive(Default)]
 struct Together {
     groups: Vec<Group>,
-    end: Option<End>,
+    end: Option<FollowEnd>,
 }
 
-enum End {
+enum FollowEnd {
     Over(FeedEnd),
     /// The store has history from here on.
     Compacted(StoreRev),
 }
 
-fn gather(feeds: &Feeds, followed: &Followed, feed: &mut Feed, answers: Vec<Answered>) -> Together {
+fn gather(
+    feeds: &Feeds,
+    followed: &Followed,
+    feed: &mut Feed,
+    answers: Vec<StoreAnswer>,
+) -> Together {
     let mut together = Together::default();
     for answer in answers {
         match step(feeds, followed, feed, answer) {
             Ok(Step::Groups(groups)) => together.groups.extend(groups),
             // Nobody asks for it on a watch over everything.
             Ok(Step::Upto(_)) => {}
-            Ok(Step::Compacted(begin)) => together.end = Some(End::Compacted(begin)),
-            Ok(Step::Ended(reason)) => together.end = Some(End::Over(FeedEnd::Ended(reason))),
-            Err(error) => together.end = Some(End::Over(error)),
+            Ok(Step::Compacted(begin)) => together.end = Some(FollowEnd::Compacted(begin)),
+            Ok(Step::Ended(reason)) => together.end = Some(FollowEnd::Over(FeedEnd::Ended(reason))),
+            Err(error) => together.end = Some(FollowEnd::Over(error)),
         }
         if together.end.is_some() {
             break;
@@ -192,7 +197,7 @@ fn step(
     feeds: &Feeds,
     followed: &Followed,
     feed: &mut Feed,
-    answer: Answered,
+    answer: StoreAnswer,
 ) -> Result<Step, FeedEnd> {
     let taken = feed.take(&answer?)?;
     feeds.recognise(&followed.member, taken.header.cluster_id)?;

@@ -8,12 +8,12 @@ use prometheus_client::{
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OutcomeLabels {
-    outcome: Outcome,
+    outcome: ChangeOutcome,
 }
 
 /// What became of a changed file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
-pub(crate) enum Outcome {
+pub(crate) enum ChangeOutcome {
     Accepted,
     Unchanged,
     Refused,
@@ -67,9 +67,10 @@ impl TopologyMetrics {
         metrics
     }
 
-    pub(crate) fn looked_at(&self, outcome: Outcome) {
+    pub(crate) fn looked_at(&self, outcome: ChangeOutcome) {
         self.reloads.get_or_create(&OutcomeLabels { outcome }).inc();
-        self.refused.set(i64::from(outcome == Outcome::Refused));
+        self.refused
+            .set(i64::from(outcome == ChangeOutcome::Refused));
     }
 
     pub(crate) fn took(&self, generation: u64) {

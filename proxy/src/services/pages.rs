@@ -42,11 +42,11 @@ impl Page {
 
 #[derive(Debug, Default)]
 pub(super) struct Pages {
-    known: Mutex<Known>,
+    known: Mutex<KnownCounts>,
 }
 
 #[derive(Debug, Default)]
-struct Known {
+struct KnownCounts {
     counts: HashMap<Page, i64>,
     by_age: VecDeque<Page>,
 }

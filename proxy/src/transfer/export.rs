@@ -25,7 +25,7 @@ use tracing::info;
 
 use super::{
     End, Opened, Progress,
-    source::{Page, Source},
+    source::{Source, SourcePage},
     verify::{self, Verified},
 };
 use crate::environment::Environment;
@@ -41,7 +41,7 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What an export did.
 #[derive(Debug)]
-pub(crate) struct Done {
+pub(crate) struct ExportSummary {
     from: String,
     to: String,
     at: i64,
@@ -60,7 +60,7 @@ pub(crate) async fn export(
     to: End,
     overwrite: bool,
     environment: &Environment,
-) -> Result<Done> {
+) -> Result<ExportSummary> {
     ensure!(
         to.file()?.is_none(),
         "--to must be an etcd; use `keyloom import` to make a SQLite file"
@@ -78,7 +78,7 @@ async fn copy(
     target: &Opened,
     to: &End,
     overwrite: bool,
-) -> Result<Done> {
+) -> Result<ExportSummary> {
     let source = Source::new(Arc::clone(&source.store), from.name()).await?;
     let read_back = Source::new(Arc::clone(&target.store), to.name()).await?;
     ensure!(!read_back.is_kine, "{} is a kine, not an etcd", to.name());
@@ -117,7 +117,7 @@ async fn copy(
         to.name(),
         verified.more
     );
-    Ok(Done {
+    Ok(ExportSummary {
         from: from.name(),
         to: to.name(),
         at,
@@ -152,7 +152,7 @@ struct Writer {
 
 impl Writer {
     /// Writes a page; gives the number of keys whose lease has ended meanwhile.
-    async fn write(&mut self, page: Page) -> Result<i64> {
+    async fn write(&mut self, page: SourcePage) -> Result<i64> {
         let mut expired = 0;
         let (mut batch, mut bytes) = (Vec::new(), 0);
         for kv in page.kvs {
@@ -267,7 +267,7 @@ impl Writer {
     }
 }
 
-impl fmt::Display for Done {
+impl fmt::Display for ExportSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (from, to, at) = (&self.from, &self.to, self.at);
         let Verified { same, ended, more } = self.verified;

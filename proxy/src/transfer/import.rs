@@ -12,7 +12,7 @@ use crate::environment::Environment;
 
 /// What an import did.
 #[derive(Debug)]
-pub(crate) struct Done {
+pub(crate) struct ImportSummary {
     from: String,
     to: String,
     at: i64,
@@ -25,7 +25,7 @@ pub(crate) struct Done {
 ///
 /// # Errors
 /// Where anything stands in the way; then there is no file.
-pub(crate) async fn import(from: End, to: End, environment: &Environment) -> Result<Done> {
+pub(crate) async fn import(from: End, to: End, environment: &Environment) -> Result<ImportSummary> {
     let options = to
         .file()?
         .context("--to must be a new SQLite file: --to sqlite://PATH")?;
@@ -35,7 +35,7 @@ pub(crate) async fn import(from: End, to: End, environment: &Environment) -> Res
     let copied = copy(&opened, &from, importer).await;
     opened.close().await;
     let (at, imported, own, is_kine) = copied?;
-    Ok(Done {
+    Ok(ImportSummary {
         from: from.name(),
         to: to.name(),
         at,
@@ -72,7 +72,7 @@ async fn copy(
     Ok((revision, imported, pages.own, source.is_kine))
 }
 
-impl fmt::Display for Done {
+impl fmt::Display for ImportSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Imported {
             keys,

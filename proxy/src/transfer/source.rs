@@ -52,7 +52,7 @@ pub(super) struct Source {
 
 /// Some keys in their order.
 #[derive(Debug, Default)]
-pub(super) struct Page {
+pub(super) struct SourcePage {
     pub(super) kvs: Vec<KeyValue>,
     /// Of keys and values.
     pub(super) bytes: u64,
@@ -62,7 +62,7 @@ pub(super) struct Page {
 
 /// All keys at one revision, in their order.
 #[derive(Debug)]
-pub(super) struct Pages {
+pub(super) struct SourcePages {
     source: Source,
     from: Bytes,
     end: Bytes,
@@ -95,13 +95,13 @@ impl Source {
     }
 
     /// Every key at `revision`, or at the newest if it is 0.
-    pub(super) fn pages(&self, revision: i64) -> Pages {
+    pub(super) fn pages(&self, revision: i64) -> SourcePages {
         // Kine compares the bounds as texts, and knows no range without an end.
         let (from, end) = match self.is_kine {
             true => ("\u{1}", "\u{10ffff}"),
             false => ("\0", "\0"),
         };
-        Pages {
+        SourcePages {
             source: self.clone(),
             from: Bytes::from_static(from.as_bytes()),
             end: Bytes::from_static(end.as_bytes()),
@@ -206,14 +206,14 @@ fn may_pass(error: &CallError) -> bool {
     }
 }
 
-impl Pages {
+impl SourcePages {
     /// The revision of all pages; known after the first.
     pub(super) fn revision(&self) -> i64 {
         self.revision
     }
 
     /// The next keys; `None` after the last.
-    pub(super) async fn next(&mut self) -> Result<Option<Page>> {
+    pub(super) async fn next(&mut self) -> Result<Option<SourcePage>> {
         if self.done {
             self.check_count()?;
             return Ok(None);
@@ -234,7 +234,7 @@ impl Pages {
             self.total = answer.count;
         }
         self.done = !answer.more;
-        let mut page = Page {
+        let mut page = SourcePage {
             kvs: answer.kvs,
             bytes: 0,
             total: self.total,
@@ -264,7 +264,7 @@ impl Pages {
         Ok(())
     }
 
-    fn go_on(&mut self, page: &mut Page) -> Result<()> {
+    fn go_on(&mut self, page: &mut SourcePage) -> Result<()> {
         let keys = i64::try_from(page.kvs.len())?;
         if !self.done {
             ensure!(

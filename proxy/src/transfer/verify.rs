@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use anyhow::{Result, bail};
 use keyloom_etcd_api::mvccpb::KeyValue;
 
-use super::source::Pages;
+use super::source::SourcePages;
 
 /// What a comparison found. Where a key differs it ends instead.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub(super) struct Verified {
 }
 
 /// Reads both in their order, side by side.
-pub(super) async fn compare(original: Pages, copy: Pages) -> Result<Verified> {
+pub(super) async fn compare(original: SourcePages, copy: SourcePages) -> Result<Verified> {
     let (mut original, mut copy) = (Keys::new(original), Keys::new(copy));
     let mut verified = Verified::default();
     let mut kept = copy.next().await?;
@@ -58,13 +58,13 @@ fn same(wanted: &KeyValue, found: &KeyValue) -> Result<()> {
 
 /// The keys of pages, one by one.
 struct Keys {
-    pages: Pages,
+    pages: SourcePages,
     page: VecDeque<KeyValue>,
     done: bool,
 }
 
 impl Keys {
-    fn new(pages: Pages) -> Self {
+    fn new(pages: SourcePages) -> Self {
         Self {
             pages,
             page: VecDeque::new(),

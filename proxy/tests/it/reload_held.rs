@@ -7,10 +7,7 @@ use crate::support::{
     changing::{RBAC, Stage, TENANT, changed, topology},
     list, put,
 };
-use keyloom_etcd_api::{
-    Rpc,
-    etcdserverpb::{DeleteRangeRequest, RangeRequest},
-};
+use keyloom_etcd_api::{Rpc, etcdserverpb::RangeRequest};
 use keyloom_proxy::{Applied, Refusal};
 use keyloom_testkit::{
     Step,

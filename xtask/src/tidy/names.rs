@@ -10,29 +10,6 @@ use super::{
     blank::{blank, without_tests},
 };
 
-/// Names that are still declared twice: crate and name. The list only shrinks.
-const KNOWN: &[(&str, &str)] = &[
-    ("proxy", "Answered"),
-    ("proxy", "Change"),
-    ("proxy", "Command"),
-    ("proxy", "Done"),
-    ("proxy", "End"),
-    ("proxy", "Found"),
-    ("proxy", "Inner"),
-    ("proxy", "Known"),
-    ("proxy", "Outcome"),
-    ("proxy", "Page"),
-    ("proxy", "Pages"),
-    ("proxy", "Strays"),
-    ("proxy", "Taken"),
-    ("sqlstore", "Found"),
-    ("sqlstore", "Plan"),
-    ("store", "Core"),
-    ("store", "Outcome"),
-    ("store", "Place"),
-    ("store", "State"),
-];
-
 /// Every type of the project: by crate and name, where it is declared.
 #[derive(Debug, Default)]
 pub(super) struct Types {
@@ -58,13 +35,7 @@ impl Types {
 
     /// The names that mean several things.
     pub(super) fn check(&self) -> Vec<Fault> {
-        self.faults(KNOWN)
-    }
-
-    fn faults(&self, known: &[(&str, &str)]) -> Vec<Fault> {
-        let is_known = |room: &str, name: &str| known.contains(&(room, name));
         let several = self.types.iter().filter(|(_, places)| places.len() > 1);
-        let several = several.filter(|((room, name), _)| !is_known(room, name));
         let several = several.map(|((room, name), places)| Fault {
             place: room.clone(),
             what: format!("several types are called {name}: {}", places.join(", ")),
@@ -120,12 +91,12 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(files: &[(&str, &str)], known: &[(&str, &str)], expected: &[&str]) {
+    fn check(files: &[(&str, &str)], expected: &[&str]) {
         let mut types = Types::default();
         for (path, text) in files {
             types.read(path, text);
         }
-        let faults: Vec<_> = types.faults(known).iter().map(Fault::to_string).collect();
+        let faults: Vec<_> = types.check().iter().map(Fault::to_string).collect();
         assert_eq!(faults, expected);
     }
 
@@ -139,8 +110,7 @@ mod tests {
             "pub(crate) type Plan = u8;",
         ] {
             let files = [("a/src/b.rs", "struct Plan;"), ("a/src/c/d.rs", second)];
-            check(&files, &[], &[says]);
-            check(&files, &[("a", "Plan")], &[]);
+            check(&files, &[says]);
         }
     }
 
@@ -162,11 +132,11 @@ mod tests {
             ),
             ("a/src/c.rs", "struct Planned;"),
         ] {
-            check(&[("a/src/b.rs", "struct Plan;"), (path, text)], &[], &[]);
+            check(&[("a/src/b.rs", "struct Plan;"), (path, text)], &[]);
         }
         let behind = "#[cfg(test)]\nmod tests;\nstruct Plan;";
         let says = "a: several types are called Plan: a/src/b.rs, a/src/c.rs";
         let files = [("a/src/b.rs", "struct Plan;"), ("a/src/c.rs", behind)];
-        check(&files, &[], &[says]);
+        check(&files, &[says]);
     }
 }

@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use crate::cli::say;
 
 #[derive(Debug, Args)]
-pub(in crate::cli) struct Strays {
+pub(in crate::cli) struct StraysCommand {
     /// The admin address of the running Keyloom
     #[arg(
         long,
@@ -26,7 +26,7 @@ pub(in crate::cli) struct Strays {
     admin: String,
 }
 
-impl Strays {
+impl StraysCommand {
     /// `STORE TAB KEY TAB STORE THAT IT ROUTES TO` a line.
     pub(super) fn run(self) -> Result<ExitCode> {
         let mut page = "/topology/strays".to_owned();

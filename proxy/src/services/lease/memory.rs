@@ -31,14 +31,14 @@ pub(super) enum Held {
 pub(super) struct Asked(u64);
 
 #[derive(Clone, Copy, Debug)]
-struct Known {
+struct LeaseOnStore {
     held: Held,
     changed: u64,
 }
 
 #[derive(Clone, Debug, Default)]
 struct Lease {
-    stores: BTreeMap<StoreSlot, Known>,
+    stores: BTreeMap<StoreSlot, LeaseOnStore>,
     /// What holds for the stores that are not named.
     others: Held,
     /// Whether a store lost it before its time, and its keys with it.
@@ -106,7 +106,7 @@ impl Memory {
         let mut inner = self.inner.lock();
         inner.changes += 1;
         let changed = inner.changes;
-        let known = Known { held, changed };
+        let known = LeaseOnStore { held, changed };
         inner.find_or_new(id).stores.insert(slot, known);
     }
 
@@ -124,7 +124,7 @@ impl Memory {
         }
         lease.lost |= !has && lease.held(slot) == Held::Yes;
         let held = if has { Held::Yes } else { Held::No };
-        lease.stores.insert(slot, Known { held, changed });
+        lease.stores.insert(slot, LeaseOnStore { held, changed });
     }
 
     /// The lease has ended, or nothing is known of it any more.

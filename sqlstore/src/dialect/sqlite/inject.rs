@@ -17,7 +17,7 @@ pub(crate) enum When {
 }
 
 #[derive(Clone, Debug)]
-struct Plan {
+struct PlannedFailure {
     statement: Statement,
     when: When,
     code: i32,
@@ -27,11 +27,11 @@ struct Plan {
 
 /// What is to fail. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Injected(Arc<Mutex<Vec<Plan>>>);
+pub(crate) struct Injected(Arc<Mutex<Vec<PlannedFailure>>>);
 
 impl Injected {
     pub(crate) fn fail(&self, statement: Statement, when: When, code: i32, skip: usize) {
-        self.0.lock().push(Plan {
+        self.0.lock().push(PlannedFailure {
             statement,
             when,
             code,
@@ -52,16 +52,16 @@ impl Injected {
         let error = |code| rusqlite::Error::SqliteFailure(ffi::Error::new(code), None);
         match plan {
             None => work(),
-            Some(Plan {
+            Some(PlannedFailure {
                 when: When::Instead,
                 code,
                 ..
             }) => Err(error(code)),
-            Some(Plan { code, .. }) => work().and(Err(error(code))),
+            Some(PlannedFailure { code, .. }) => work().and(Err(error(code))),
         }
     }
 
-    fn due(&self, statement: Statement) -> Option<Plan> {
+    fn due(&self, statement: Statement) -> Option<PlannedFailure> {
         let mut plans = self.0.lock();
         let at = plans.iter().position(|plan| plan.statement == statement)?;
         let plan = plans.get_mut(at)?;

@@ -137,14 +137,14 @@ fn scan_after(
 }
 
 /// What to do with the place of each living key's last change; `false` ends the walk.
-type Found<'f> = &'f mut dyn FnMut(i64) -> rusqlite::Result<bool>;
+type OnFound<'f> = &'f mut dyn FnMut(i64) -> rusqlite::Result<bool>;
 
 /// Finds the living keys of a range as they were after a place, by index alone.
 fn walk(
     connection: &Connection,
     range: &KeyRange,
     place: Place,
-    found: Found<'_>,
+    found: OnFound<'_>,
 ) -> rusqlite::Result<()> {
     let mut from = range.start.to_vec();
     while let Walk::From(next) = walk_from(connection, &from, range, place, found)? {
@@ -158,7 +158,7 @@ fn walk_from(
     from: &[u8],
     range: &KeyRange,
     place: Place,
-    found: Found<'_>,
+    found: OnFound<'_>,
 ) -> rusqlite::Result<Walk> {
     let mut statement = connection.prepare_cached(sql!("scan_places"))?;
     let mut rows = statement.query([from])?;
@@ -196,7 +196,7 @@ fn jump(
     connection: &Connection,
     key: &[u8],
     place: Place,
-    found: Found<'_>,
+    found: OnFound<'_>,
 ) -> rusqlite::Result<bool> {
     let before = connection
         .prepare_cached(sql!("place_before"))?

@@ -66,7 +66,7 @@ pub struct Recovery {
 }
 
 /// Recovers from a restored ledger. `observed` has a linearizable revision of each store that
-/// answered, read after the ledger was; the term must be held.
+/// answered, read after the ledger was; the leadership must be held.
 pub fn recover(
     restored: Restored,
     observed: &[(StoreSlot, StoreRev)],
@@ -103,7 +103,7 @@ pub fn recover(
     } else {
         work.append_lost(&answers, &absent, reserved)
     };
-    work.settle(observed)?;
+    work.take_back(observed)?;
     let ledger = work.ledger;
     let absent = ledger.unsettled().collect();
     Ok(Recovery {
@@ -210,7 +210,7 @@ impl Work {
     }
 
     /// Stores that an earlier recovery missed, and that are back.
-    fn settle(&mut self, observed: &[(StoreSlot, StoreRev)]) -> Result<(), WentBack> {
+    fn take_back(&mut self, observed: &[(StoreSlot, StoreRev)]) -> Result<(), WentBack> {
         for slot in self.ledger.unsettled().collect::<Vec<_>>() {
             let Some((_, r)) = observed.iter().find(|(at, _)| *at == slot) else {
                 continue;

@@ -33,8 +33,8 @@ impl Rewrite for Times {
         }
     }
 
-    fn revision(&mut self, place: RevisionField, revision: i64) -> i64 {
-        match (place, revision) {
+    fn revision(&mut self, field: RevisionField, revision: i64) -> i64 {
+        match (field, revision) {
             (RevisionField::Compare(_), 0) => 77,
             (_, revision) => revision * self.0,
         }
@@ -257,8 +257,8 @@ fn the_way_of_comparing_is_told_whatever_the_order() {
         fn header(&mut self, header: Header) -> Header {
             header
         }
-        fn revision(&mut self, place: RevisionField, revision: i64) -> i64 {
-            self.0.push((place, revision));
+        fn revision(&mut self, field: RevisionField, revision: i64) -> i64 {
+            self.0.push((field, revision));
             revision
         }
     }
@@ -298,8 +298,8 @@ fn each_revision_of_a_range_has_its_place() {
         fn header(&mut self, header: Header) -> Header {
             header
         }
-        fn revision(&mut self, place: RevisionField, revision: i64) -> i64 {
-            match place {
+        fn revision(&mut self, field: RevisionField, revision: i64) -> i64 {
+            match field {
                 RevisionField::ReadAt => revision + 100,
                 RevisionField::AtLeast => revision + 200,
                 RevisionField::AtMost => revision + 300,

@@ -25,7 +25,8 @@ pub struct Seal {
     pub clean: bool,
     /// No `u` above it will be given out before the next flush that says more.
     pub reserved: UnifiedRev,
-    pub term: u64,
+    /// As in the head record: the stamp says whose the leadership is.
+    pub leadership: u64,
 }
 
 /// What is persisted. Belongs to one ledger and its descendants.
@@ -158,7 +159,7 @@ impl Ledger {
         if let Some(head) = &mut next.mark.head {
             head.sequence += 1;
             head.reserved = head.reserved.max(seal.reserved.get());
-            head.term = seal.term;
+            head.leadership = seal.leadership;
             head.hidden_above = self.hidden_from(next.mark.own).map(StoreRev::get).collect();
         }
     }
@@ -206,7 +207,7 @@ impl Ledger {
             first_tail: old.first_tail,
             next_tail: old.next_tail,
             clean: seal.clean,
-            term: seal.term,
+            leadership: seal.leadership,
             stores: self.store_records().collect(),
             hidden_above: Vec::new(),
         }

@@ -34,9 +34,9 @@ pub(crate) struct Head {
     /// Nothing was given out above `head`.
     #[prost(bool, tag = "10")]
     pub(crate) clean: bool,
-    /// The term in which it was written. Its holder and clock have a record of their own.
+    /// No program has set it yet: the leadership has a record of its own, the stamp.
     #[prost(uint64, tag = "11")]
-    pub(crate) term: u64,
+    pub(crate) leadership: u64,
     #[prost(message, repeated, tag = "12")]
     pub(crate) stores: Vec<Store>,
     /// Hidden writes above the persisted frontier of the default store that were known when an

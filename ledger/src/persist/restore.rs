@@ -54,7 +54,8 @@ pub struct Restored {
     pub lost: bool,
     /// No `u` above it was given out. May be raised, when the default store came from a backup.
     pub reserved: UnifiedRev,
-    pub term: u64,
+    /// As in the head record: the stamp says whose the leadership is.
+    pub leadership: u64,
     /// Hidden writes above the persisted frontier: those that the head record lists, and itself. Any
     /// that the caller knows of beside must be added: what is not here counts as visible.
     pub hidden: Vec<StoreRev>,
@@ -188,13 +189,14 @@ impl Restoring {
             .chain([head_revision])
             .filter(|r| *r > frontier)
             .collect();
-        let (clean, reserved, term) = (head.clean, UnifiedRev::new(head.reserved), head.term);
+        let (clean, reserved, leadership) =
+            (head.clean, UnifiedRev::new(head.reserved), head.leadership);
         Ok(Restored {
             ledger,
             clean,
             lost: false,
             reserved,
-            term,
+            leadership,
             hidden,
             mark,
         })

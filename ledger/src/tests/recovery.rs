@@ -28,7 +28,7 @@ fn world(clean: bool) -> World {
     world.seal = Seal {
         clean,
         reserved: u(100),
-        term: 7,
+        leadership: 7,
     };
     world.run(&Step::Flush(1));
     world

@@ -1,4 +1,4 @@
-//! What makes a trace of a call: spans, whoever listens to them.
+//! What the spans of calls have in common.
 
-/// The target of the spans that traces are made of; they have the level `debug`.
+/// The target of the spans of calls, as `--log keyloom_proxy::trace=debug` names it.
 pub(crate) const TARGET: &str = "keyloom_proxy::trace";

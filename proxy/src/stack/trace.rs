@@ -1,7 +1,7 @@
 //! One span for each call: from its arrival until its answer has left, however long a stream takes.
 //!
-//! Off unless the log or the export of traces asks for it ([`telemetry`](crate::telemetry)): then a
-//! call pays for a look at one number.
+//! Off unless the log has the level `debug` for its target, [`telemetry::TARGET`]: then a call pays
+//! for a look at one number. Nothing exports these spans yet; their fields have OpenTelemetry's names.
 
 use std::{
     convert::Infallible,

@@ -268,7 +268,7 @@ mod tests {
     async fn every_call_is_answered_by_its_store() {
         for stores in [1, 4] {
             let instance = start(stores).await.unwrap();
-            for called in [Called::Put, Called::Get] {
+            for called in [Called::Get, Called::Put, Called::Get] {
                 for client in 0..2 * stores {
                     let (rpc, message) = called.message(client, stores);
                     instance.unary(rpc, message, None).await.unwrap();

@@ -1,5 +1,5 @@
 //! A store that answers at once. It counts revisions, tells watches of every write, and keeps no keys:
-//! every key that is read is there, at the newest revision.
+//! every key that is read is there, at the revision of the newest write of a client.
 
 use std::sync::Arc;
 
@@ -31,6 +31,8 @@ pub(super) struct AtOnce {
 #[derive(Debug)]
 struct Log {
     revision: i64,
+    /// Of the last write of a client: no key of a client is at one of Keyloom's own.
+    written: i64,
     watches: Vec<mpsc::UnboundedSender<Bytes>>,
 }
 
@@ -38,6 +40,7 @@ impl AtOnce {
     pub(super) fn new(cluster_id: u64) -> Self {
         let log = Log {
             revision: 1,
+            written: 1,
             watches: Vec::new(),
         };
         Self {
@@ -55,16 +58,14 @@ impl AtOnce {
         })
     }
 
-    fn revision(&self) -> i64 {
-        let log = self.log.lock();
-        log.revision
-    }
-
     /// Writes a key; its watches hear of it in the order of the revisions.
     fn write(&self, key: Bytes, value: Bytes) -> i64 {
         let mut log = self.log.lock();
         log.revision += 1;
         let revision = log.revision;
+        if !key.starts_with(OWN) {
+            log.written = revision;
+        }
         let event = Event {
             kv: Some(key_value(key, value, revision)),
             ..Event::default()
@@ -115,10 +116,13 @@ impl AtOnce {
     }
 
     fn read(&self, key: Bytes) -> RangeResponse {
-        let revision = self.revision();
+        let (revision, written) = {
+            let log = self.log.lock();
+            (log.revision, log.written)
+        };
         let is_own = key.starts_with(OWN);
         let kvs: Vec<_> = (!is_own)
-            .then(|| key_value(key, Bytes::from_static(&[7; super::VALUE]), revision))
+            .then(|| key_value(key, Bytes::from_static(&[7; super::VALUE]), written))
             .into_iter()
             .collect();
         RangeResponse {

@@ -8,7 +8,7 @@ mod check;
 mod error;
 pub mod framing;
 mod key_range;
-pub mod metadata;
+mod metadata;
 mod rpc;
 pub mod status;
 pub mod wire;
@@ -16,7 +16,8 @@ pub mod wire;
 pub use check::{check_compaction, check_delete_range, check_put, check_range, check_txn};
 pub use error::EtcdError;
 pub use key_range::KeyRange;
-pub use rpc::{Rpc, Shape};
+pub use metadata::Metadata;
+pub use rpc::{Rpc, Shape, unknown_call};
 pub use status::{Code, Status};
 
 /// The encoded descriptors of every file, for the reflection service.

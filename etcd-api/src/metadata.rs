@@ -1,6 +1,8 @@
 //! What travels with a call beside its messages: gRPC's custom metadata, as HTTP headers.
 
-use http::{HeaderMap, HeaderName};
+use std::{fmt, sync::Arc};
+
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// Headers that belong to HTTP or to gRPC itself, and to one connection: they are made anew on each
 /// leg and never handed on (gRPC over HTTP/2, "Requests"; RFC 9110, 7.6.1). All names that begin
@@ -25,25 +27,56 @@ const RESERVED: [&str; 16] = [
 ];
 
 /// Whether a header is HTTP's or gRPC's own.
-#[must_use]
-pub fn is_reserved(name: &HeaderName) -> bool {
+fn is_reserved(name: &HeaderName) -> bool {
     let name = name.as_str();
     name.starts_with("grpc-") || RESERVED.contains(&name)
 }
 
-/// The custom metadata among some headers: all that are not [reserved](is_reserved). `None` where
-/// there are none, so that most calls carry no map.
-#[must_use]
-pub fn custom(headers: &HeaderMap) -> Option<HeaderMap> {
-    let mut custom = None;
-    for (name, value) in headers {
-        if !is_reserved(name) {
-            custom
-                .get_or_insert_with(HeaderMap::new)
-                .append(name, value.clone());
+/// The custom metadata of a call or of its answer: all headers that are not
+/// [reserved](is_reserved). Clones are cheap, and most calls have none.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Metadata(Option<Arc<HeaderMap>>);
+
+impl Metadata {
+    /// What is custom among some headers.
+    #[must_use]
+    pub fn of(headers: &HeaderMap) -> Self {
+        let mut custom = None;
+        for (name, value) in headers {
+            if !is_reserved(name) {
+                custom
+                    .get_or_insert_with(HeaderMap::new)
+                    .append(name, value.clone());
+            }
+        }
+        Self(custom.map(Arc::new))
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// The first value of a name.
+    #[must_use]
+    pub fn get(&self, name: &HeaderName) -> Option<&HeaderValue> {
+        self.0.as_ref()?.get(name)
+    }
+
+    /// Adds it to the headers of a request, a response or trailers.
+    pub fn add_to(&self, headers: &mut HeaderMap) {
+        for (name, value) in self.0.iter().flat_map(|custom| custom.iter()) {
+            headers.append(name, value.clone());
         }
     }
-    custom
+}
+
+/// It may hold a token: only the names are shown.
+impl fmt::Debug for Metadata {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = self.0.iter().flat_map(|custom| custom.keys());
+        f.debug_set().entries(names).finish()
+    }
 }
 
 #[cfg(test)]
@@ -78,7 +111,9 @@ mod tests {
             ("connection", "close"),
         ];
         let all = [&own[..], &of_the_connection[..]].concat();
-        assert_eq!(custom(&headers(&all)), Some(headers(&own)));
-        assert_eq!(custom(&headers(&of_the_connection)), None);
+        let mut handed_on = HeaderMap::new();
+        Metadata::of(&headers(&all)).add_to(&mut handed_on);
+        assert_eq!(handed_on, headers(&own));
+        assert!(Metadata::of(&headers(&of_the_connection)).is_empty());
     }
 }

@@ -1,6 +1,9 @@
-//! Every call of etcd's v3 API.
+//! The calls of etcd's v3 API that Keyloom knows. A path that is not among them is a call all the same:
+//! an etcd that is alone behind Keyloom may know it.
 
 use http::uri::PathAndQuery;
+
+use crate::Status;
 
 /// Which sides of a call are streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -229,6 +232,25 @@ impl Rpc {
     }
 }
 
+/// What grpc-go answers to a call that its server does not have (`handleStream` in its `server.go`).
+#[must_use]
+pub fn unknown_call(path: &str) -> Status {
+    let name = path.strip_prefix('/').unwrap_or(path);
+    let Some((service, method)) = name.rsplit_once('/') else {
+        return Status::unimplemented(format!("malformed method name: {path:?}"));
+    };
+    let is_known = Rpc::ALL.iter().any(|rpc| {
+        let known = rpc.path().strip_prefix('/');
+        known
+            .and_then(|known| known.strip_prefix(service)?.strip_prefix('/'))
+            .is_some()
+    });
+    Status::unimplemented(match is_known {
+        true => format!("unknown method {method} for service {service}"),
+        false => format!("unknown service {service}"),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use prost::Message as _;
@@ -243,6 +265,26 @@ mod tests {
         }
         assert_eq!(Rpc::from_path("/etcdserverpb.KV/Nothing"), None);
         assert_eq!(Rpc::from_path("/grpc.health.v1.Health/Check"), None);
+    }
+
+    #[test]
+    fn what_is_not_there_is_refused_as_by_grpc_go() {
+        for (path, expected) in [
+            ("/example.v9/Call", "unknown service example.v9"),
+            ("/a/b/c", "unknown service a/b"),
+            ("/v3lockpb.Lock/Lock", "unknown service v3lockpb.Lock"),
+            (
+                "/etcdserverpb.KV/Nothing",
+                "unknown method Nothing for service etcdserverpb.KV",
+            ),
+            ("/etcdserverpb.K/Range", "unknown service etcdserverpb.K"),
+            ("/Range", "malformed method name: \"/Range\""),
+            ("/", "malformed method name: \"/\""),
+        ] {
+            let status = unknown_call(path);
+            assert_eq!(status.code(), crate::Code::Unimplemented);
+            assert_eq!(status.message(), expected);
+        }
     }
 
     /// A call that a newer etcd adds must not go unnoticed.

@@ -10,7 +10,7 @@ use std::{borrow::Cow, fmt};
 use bytes::Bytes;
 use http::HeaderMap;
 
-use crate::metadata;
+use crate::Metadata;
 
 pub use headers::received;
 
@@ -112,7 +112,7 @@ pub struct Status {
     /// An encoded `google.rpc.Status`, if anything.
     details: Bytes,
     /// What came with it that gRPC itself does not define.
-    metadata: Option<Box<HeaderMap>>,
+    metadata: Metadata,
 }
 
 impl Status {
@@ -122,7 +122,7 @@ impl Status {
             code,
             message: message.into(),
             details: Bytes::new(),
-            metadata: None,
+            metadata: Metadata::default(),
         }
     }
 
@@ -136,7 +136,7 @@ impl Status {
     /// With headers that gRPC itself does not define. Those that it does are left out.
     #[must_use]
     pub fn with_metadata(mut self, metadata: &HeaderMap) -> Self {
-        self.metadata = metadata::custom(metadata).map(Box::new);
+        self.metadata = Metadata::of(metadata);
         self
     }
 
@@ -159,8 +159,8 @@ impl Status {
 
     /// The headers that came with it and that gRPC itself does not define.
     #[must_use]
-    pub fn metadata(&self) -> Option<&HeaderMap> {
-        self.metadata.as_deref()
+    pub fn metadata(&self) -> &Metadata {
+        &self.metadata
     }
 
     #[must_use]
@@ -224,8 +224,8 @@ impl fmt::Debug for Status {
         if !self.details.is_empty() {
             shown.field("details", &self.details);
         }
-        if let Some(metadata) = &self.metadata {
-            shown.field("metadata", &metadata.keys().collect::<Vec<_>>());
+        if !self.metadata.is_empty() {
+            shown.field("metadata", &self.metadata);
         }
         shown.finish()
     }

@@ -3,7 +3,7 @@
 use h2::RecvStream;
 use http::{Response, StatusCode};
 use keyloom_etcd_api::{
-    Status,
+    Metadata, Status,
     framing::{Assembler, Pieces},
     status,
 };
@@ -19,6 +19,8 @@ pub(super) struct Answer {
     assembler: Assembler,
     /// The status, if it came.
     status: Option<Result<(), Status>>,
+    metadata: Metadata,
+    trailers: Metadata,
 }
 
 impl Answer {
@@ -40,6 +42,8 @@ impl Answer {
             body,
             assembler: Assembler::up_to(LONGEST),
             status: status.map(|_| Ok(())),
+            metadata: Metadata::of(&head.headers),
+            trailers: Metadata::default(),
         })
     }
 
@@ -56,6 +60,7 @@ impl Answer {
                 let trailers = trailers.map_err(|error| Failure::of_answer(&error))?;
                 let status = trailers.as_ref().and_then(status::received);
                 self.status = status.or(self.status.take());
+                self.trailers = trailers.as_ref().map(Metadata::of).unwrap_or_default();
                 return self.end().map(|()| None);
             };
             let piece = piece.map_err(|error| Failure::of_answer(&error))?;
@@ -63,6 +68,16 @@ impl Answer {
             self.body.flow_control().release_capacity(piece.len()).ok();
             self.assembler.push(piece);
         }
+    }
+
+    /// What came with the headers.
+    pub(super) fn metadata(&self) -> Metadata {
+        self.metadata.clone()
+    }
+
+    /// What came with the trailers, once they have come.
+    pub(super) fn trailers(&self) -> Metadata {
+        self.trailers.clone()
     }
 
     fn end(&mut self) -> Result<(), Failure> {
@@ -78,13 +93,19 @@ impl Answer {
 }
 
 /// The one message of a unary call.
-pub(super) async fn unary(response: Response<RecvStream>) -> Result<Pieces, Failure> {
+pub(super) async fn unary(
+    response: Response<RecvStream>,
+) -> Result<keyloom_store::Answer, Failure> {
     let mut answer = Answer::of(response)?;
     let Some(message) = answer.next().await? else {
         return Err(Failure::nonsense("an answer without a message"));
     };
     match answer.next().await? {
-        None => Ok(message),
+        None => Ok(keyloom_store::Answer {
+            message,
+            metadata: answer.metadata,
+            trailers: answer.trailers,
+        }),
         Some(_) => Err(Failure::nonsense("two messages for one call")),
     }
 }

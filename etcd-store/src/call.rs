@@ -5,8 +5,8 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use http::HeaderValue;
-use keyloom_etcd_api::framing::Pieces;
+use http::{HeaderValue, header::AUTHORIZATION};
+use keyloom_etcd_api::Metadata;
 use parking_lot::Mutex;
 use tokio::{
     sync::SemaphorePermit,
@@ -14,14 +14,14 @@ use tokio::{
 };
 
 use super::{
-    endpoint::{Extra, Outgoing},
+    endpoint::{Extra, Outgoing, TOKEN},
     fault::Fault,
     health::EndpointState,
     prober, refusal,
     session::Session,
     store::{Core, answered, learn, trouble},
 };
-use keyloom_store::{Call, CallError};
+use keyloom_store::{Answer, Call, CallError};
 
 /// An endpoint that leaves a call waiting for this long until its end is looked after: its
 /// caller's patience alone says little about the endpoint.
@@ -41,7 +41,7 @@ pub(super) enum Stage {
 }
 
 /// Makes a unary call, and counts it.
-pub(super) async fn call(core: &Arc<Core>, call: Call) -> Result<Pieces, CallError> {
+pub(super) async fn call(core: &Arc<Core>, call: Call) -> Result<Answer, CallError> {
     let started = Instant::now();
     let under_way = core.metrics.under_way();
     let limit = started + core.limits.timeout;
@@ -64,7 +64,7 @@ async fn admitted(
     call: &Call,
     deadline: Instant,
     stage: &Mutex<Stage>,
-) -> Result<Pieces, CallError> {
+) -> Result<Answer, CallError> {
     let admit = || {
         core.admit().map_err(|cause| {
             // There is a prober, unless its task was lost.
@@ -163,8 +163,10 @@ async fn with_token(
     call: &Call,
     deadline: Instant,
     stage: &Mutex<Stage>,
-) -> Result<Pieces, CallError> {
-    match &core.session {
+) -> Result<Answer, CallError> {
+    // A caller that shows its own token is judged by that.
+    let session = core.session.as_ref();
+    match session.filter(|_| !has_token(&call.metadata)) {
         None => round(core, outgoing(call, deadline, None), call.idempotent, stage).await,
         // Apart, so that the calls of other stores do not carry its room about.
         Some(session) => Box::pin(with_session(core, session, call, deadline, stage)).await,
@@ -177,7 +179,7 @@ async fn with_session(
     call: &Call,
     deadline: Instant,
     stage: &Mutex<Stage>,
-) -> Result<Pieces, CallError> {
+) -> Result<Answer, CallError> {
     let pass = session.pass(core, deadline).await?;
     let first = outgoing(call, deadline, pass.token.as_ref());
     match round(core, first, call.idempotent, stage).await {
@@ -191,6 +193,12 @@ async fn with_session(
     }
 }
 
+/// Whether a caller logs in by itself, as etcd looks for it (`AuthInfoFromCtx` in
+/// `server/auth/store.go`).
+pub(super) fn has_token(metadata: &Metadata) -> bool {
+    metadata.get(&TOKEN).is_some() || metadata.get(&AUTHORIZATION).is_some()
+}
+
 fn outgoing<'a>(call: &'a Call, deadline: Instant, token: Option<&'a HeaderValue>) -> Outgoing<'a> {
     Outgoing {
         rpc: call.rpc,
@@ -200,6 +208,7 @@ fn outgoing<'a>(call: &'a Call, deadline: Instant, token: Option<&'a HeaderValue
         extra: Extra {
             token,
             needs_leader: false,
+            metadata: Some(&call.metadata),
         },
     }
 }
@@ -210,7 +219,7 @@ pub(super) async fn round(
     call: Outgoing<'_>,
     idempotent: bool,
     stage: &Mutex<Stage>,
-) -> Result<Pieces, CallError> {
+) -> Result<Answer, CallError> {
     let mut tour = core.tour();
     let mut last = None;
     loop {
@@ -234,7 +243,7 @@ pub(super) async fn round(
             }
             Err(setback) => learn(core, endpoint, setback),
         };
-        if !fault.may_be_tried_again(idempotent) {
+        if !fault.may_be_tried_again(idempotent) && !fault.names_the_wrong_member(call.rpc) {
             return Err(fault.into());
         }
         last = Some(fault);

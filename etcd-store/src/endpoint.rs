@@ -9,12 +9,9 @@ use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Uri,
     header::{CONTENT_TYPE, TE, USER_AGENT},
-    uri::{Authority, Parts, Scheme},
+    uri::{Authority, Parts, PathAndQuery, Scheme},
 };
-use keyloom_etcd_api::{
-    Rpc,
-    framing::{Pieces, framed},
-};
+use keyloom_etcd_api::{Metadata, Rpc, framing::framed};
 use tokio::time::Instant;
 
 use super::{
@@ -32,9 +29,9 @@ use keyloom_store::Lane;
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
 const AGENT: HeaderValue = HeaderValue::from_static(concat!("keyloom/", env!("CARGO_PKG_VERSION")));
-const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+pub(super) const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 /// `rpctypes.TokenFieldNameGRPC`.
-const TOKEN: HeaderName = HeaderName::from_static("token");
+pub(super) const TOKEN: HeaderName = HeaderName::from_static("token");
 /// `rpctypes.MetadataRequireLeaderKey`: a member without a leader refuses the call instead of
 /// answering from what it has or keeping silent.
 const HAS_LEADER: HeaderName = HeaderName::from_static("hasleader");
@@ -54,6 +51,8 @@ pub(super) struct Outgoing<'a> {
 pub(super) struct Extra<'a> {
     pub(super) token: Option<&'a HeaderValue>,
     pub(super) needs_leader: bool,
+    /// The caller's own.
+    pub(super) metadata: Option<&'a Metadata>,
 }
 
 /// A try that failed, and what is to be learned from it about the endpoint.
@@ -116,9 +115,9 @@ impl Endpoint {
         &self,
         call: Outgoing<'_>,
         sent: impl FnOnce(),
-    ) -> Result<Pieces, Setback> {
+    ) -> Result<keyloom_store::Answer, Setback> {
         let mut link = self.link(call.lane).await?;
-        let mut request = self.request(call.rpc, call.extra);
+        let mut request = self.request(call.rpc.path_and_query(), call.extra);
         let left = call.deadline.saturating_duration_since(Instant::now());
         if let Some(left) = timeout::header(left) {
             request.headers_mut().insert(GRPC_TIMEOUT, left);
@@ -175,17 +174,20 @@ impl Endpoint {
     }
 
     /// A request without a time limit.
-    pub(super) fn request(&self, rpc: Rpc, extra: Extra<'_>) -> Request<()> {
+    pub(super) fn request(&self, path: PathAndQuery, extra: Extra<'_>) -> Request<()> {
         let mut parts = Parts::default();
         parts.scheme = Some(self.scheme.clone());
         parts.authority = Some(self.authority.clone());
-        parts.path_and_query = Some(rpc.path_and_query());
+        parts.path_and_query = Some(path);
         let mut request = Request::new(());
         *request.method_mut() = Method::POST;
         // With all three parts there is always a URI.
         *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
         let headers = request.headers_mut();
         headers.clone_from(&self.headers);
+        if let Some(metadata) = extra.metadata {
+            metadata.add_to(headers);
+        }
         if let Some(token) = extra.token {
             headers.insert(TOKEN, token.clone());
         }
@@ -201,7 +203,7 @@ async fn exchange(
     link: &mut Link,
     request: Request<()>,
     message: &[u8],
-) -> Result<Pieces, Failure> {
+) -> Result<keyloom_store::Answer, Failure> {
     let sent = link.sender.send_request(request, false);
     let (response, mut body) = sent.map_err(|error| Failure::not_taken(&error))?;
     // h2 holds what the peer does not take yet: one message, of a call that has its permit.

@@ -10,7 +10,7 @@
 //!   peer says it may have processed (`Inner::recv_go_away`), and to those it never opened. A
 //!   stream at or below it that dies with the connection gets an I/O error instead.
 
-use keyloom_etcd_api::Status;
+use keyloom_etcd_api::{EtcdError, Rpc, Status};
 
 use keyloom_planted::{Bug, planted};
 
@@ -36,6 +36,17 @@ impl Fault {
             Self::Lost(_) => idempotent || planted(Bug::WriteSentTwice),
             Self::Refused(status) => idempotent && refusal::is_of_the_endpoint(status),
         }
+    }
+}
+
+impl Fault {
+    /// Whether the call is one that only the leader answers, and this member is another one: it has
+    /// done nothing (`MoveLeader` in etcd's `server/etcdserver/api/v3rpc/maintenance.go`).
+    pub(super) fn names_the_wrong_member(&self, rpc: Rpc) -> bool {
+        let Self::Refused(status) = self else {
+            return false;
+        };
+        rpc == Rpc::MoveLeader && EtcdError::of(status) == Some(EtcdError::NotLeader)
     }
 }
 
@@ -121,9 +132,17 @@ impl Failure {
 
 #[cfg(test)]
 mod tests {
-    use keyloom_etcd_api::EtcdError;
-
     use super::*;
+
+    #[test]
+    fn only_the_leader_can_hand_over() {
+        let not_leader = Fault::Refused(EtcdError::NotLeader.into());
+        assert!(not_leader.names_the_wrong_member(Rpc::MoveLeader));
+        assert!(!not_leader.names_the_wrong_member(Rpc::Put));
+        let other = Fault::Refused(EtcdError::BadLeaderTransferee.into());
+        assert!(!other.names_the_wrong_member(Rpc::MoveLeader));
+        assert!(!Fault::Lost(String::new()).names_the_wrong_member(Rpc::MoveLeader));
+    }
 
     #[test]
     fn what_may_be_tried_again() {

@@ -45,7 +45,7 @@ use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use keyloom_etcd_api::{Rpc, framing::Pieces};
+use keyloom_etcd_api::Rpc;
 
 pub use config::{ConfigError, Connections, Credentials, EtcdEndpoint, EtcdStoreConfig, Limits};
 pub use health::{EndpointHealth, EndpointState};
@@ -53,7 +53,7 @@ pub use metrics::Metrics;
 pub use tls::{TlsConfig, TlsError, TlsPem};
 
 use keyloom_environment::{Dial, Random};
-use keyloom_store::{Answers, Call, CallError, Requests, Store};
+use keyloom_store::{Answer, Answers, Call, CallError, OpenAnswer, OpenCall, Requests, Store};
 
 /// What a store takes from outside.
 #[derive(Clone, Debug)]
@@ -139,12 +139,20 @@ impl fmt::Debug for EtcdStore {
 impl Store for EtcdStore {
     fn call(&self, call: Call) -> BoxFuture<'static, Result<Bytes, CallError>> {
         let core = Arc::clone(&self.core);
-        Box::pin(async move { call::call(&core, call).await.map(Pieces::into_bytes) })
+        Box::pin(async move {
+            let answer = call::call(&core, call).await?;
+            Ok(answer.message.into_bytes())
+        })
     }
 
-    fn call_in_pieces(&self, call: Call) -> BoxFuture<'static, Result<Pieces, CallError>> {
+    fn call_in_pieces(&self, call: Call) -> BoxFuture<'static, Result<Answer, CallError>> {
         let core = Arc::clone(&self.core);
         Box::pin(async move { call::call(&core, call).await })
+    }
+
+    fn open(&self, call: OpenCall) -> BoxFuture<'static, Result<OpenAnswer, CallError>> {
+        let core = Arc::clone(&self.core);
+        Box::pin(async move { stream::open_call(core, call).await })
     }
 
     fn stream(

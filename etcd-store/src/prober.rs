@@ -85,6 +85,7 @@ async fn ask(core: &Arc<Core>, endpoint: &Endpoint) {
         extra: Extra {
             token: pass.as_ref().and_then(|pass| pass.token.as_ref()),
             needs_leader: true,
+            metadata: None,
         },
     };
     let sent = AtomicBool::new(false);

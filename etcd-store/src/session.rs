@@ -102,7 +102,7 @@ impl Session {
             extra: Extra::default(),
         };
         match round(core, call, true, &Mutex::new(Stage::Preparing)).await {
-            Ok(answer) => token(answer.into_bytes())
+            Ok(answer) => token(answer.message.into_bytes())
                 .map(Some)
                 .ok_or_else(|| self.refused(core, "no token")),
             Err(CallError::Refused(status))

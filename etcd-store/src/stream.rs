@@ -10,8 +10,9 @@ use std::{convert::Infallible, future::poll_fn, sync::Arc};
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use h2::{Reason, SendStream, client::ResponseFuture};
+use http::uri::PathAndQuery;
 use keyloom_etcd_api::{
-    Rpc,
+    Metadata, Rpc,
     framing::{Pieces, framed},
 };
 use tokio::{
@@ -21,34 +22,37 @@ use tokio::{
 
 use super::{
     answer::Answer,
-    endpoint::{Extra, setback},
+    call::has_token,
+    endpoint::{Extra, GRPC_TIMEOUT, setback},
     fault::Failure,
     session::Pass,
     slot::Link,
     store::{Core, answered, learn},
+    timeout,
 };
-use keyloom_store::{Answers, CallError, Lane, Requests};
+use keyloom_store::{Answers, CallError, Lane, OpenAnswer, OpenCall, Part, Requests};
 
+/// What a stream is opened with.
+struct Opening {
+    path: PathAndQuery,
+    metadata: Metadata,
+    deadline: Option<std::time::Instant>,
+    requests: Requests,
+}
+
+/// Opens a stream that Keyloom itself speaks.
 pub(super) async fn open(
     core: Arc<Core>,
     rpc: Rpc,
     requests: Requests,
 ) -> Result<Answers, CallError> {
-    core.admit()
-        .map_err(|cause| CallError::NotSent(cause.as_ref().to_owned()))?;
-    let deadline = Instant::now() + core.limits.timeout;
-    let opened = timeout_at(deadline, async {
-        let pass = pass(&core, deadline).await?;
-        let (place, link) = connected(&core, rpc).await?;
-        Ok((pass, place, link))
-    });
-    let (pass, place, link) = opened.await.unwrap_or_else(|_| {
-        Err(CallError::NotSent(format!(
-            "store {}: no connection in time",
-            core.name
-        )))
-    })?;
-    let reading = Reading::begin(core, rpc, requests, (pass, place, link))?;
+    let opening = Opening {
+        path: rpc.path_and_query(),
+        metadata: Metadata::default(),
+        deadline: None,
+        requests,
+    };
+    let reading = begun(core, opening).await?;
     let answers = stream::unfold(Some(reading), |reading| async {
         let mut reading = reading?;
         match reading.next().await {
@@ -58,6 +62,63 @@ pub(super) async fn open(
         }
     });
     Ok(answers.fuse().boxed())
+}
+
+/// Makes a call by its path, whatever it means.
+pub(super) async fn open_call(core: Arc<Core>, call: OpenCall) -> Result<OpenAnswer, CallError> {
+    let deadline = call.deadline.map(Instant::from_std);
+    let opening = Opening {
+        path: call.path,
+        metadata: call.metadata,
+        deadline: call.deadline,
+        requests: call.requests,
+    };
+    let answer = async {
+        let mut reading = begun(core, opening).await?;
+        let metadata = reading.head().await?;
+        Ok((metadata, reading))
+    };
+    let (metadata, reading) = match deadline {
+        None => answer.await?,
+        Some(deadline) => timeout_at(deadline, answer)
+            .await
+            .unwrap_or(Err(CallError::TimedOut))?,
+    };
+    let parts = stream::unfold(Some(reading), |reading| async {
+        let mut reading = reading?;
+        match reading.next().await {
+            Ok(Some(message)) => Some((Ok(Part::Message(message)), Some(reading))),
+            Ok(None) => {
+                let trailers = reading.trailers();
+                (!trailers.is_empty()).then_some((Ok(Part::Trailers(trailers)), None))
+            }
+            Err(error) => Some((Err(error), None)),
+        }
+    });
+    let parts = parts.fuse().boxed();
+    Ok(OpenAnswer { metadata, parts })
+}
+
+/// Puts a stream on its way to an endpoint that has a connection.
+async fn begun(core: Arc<Core>, opening: Opening) -> Result<Reading, CallError> {
+    core.admit()
+        .map_err(|cause| CallError::NotSent(cause.as_ref().to_owned()))?;
+    let deadline = Instant::now() + core.limits.timeout;
+    let opened = timeout_at(deadline, async {
+        let pass = match has_token(&opening.metadata) {
+            true => Pass::default(),
+            false => pass(&core, deadline).await?,
+        };
+        let (place, link) = connected(&core, opening.path.path()).await?;
+        Ok((pass, place, link))
+    });
+    let (pass, place, link) = opened.await.unwrap_or_else(|_| {
+        Err(CallError::NotSent(format!(
+            "store {}: no connection in time",
+            core.name
+        )))
+    })?;
+    Reading::begin(core, opening, (pass, place, link))
 }
 
 /// A token that was fetched for this stream: etcd ends streams whose token has run out in ways of
@@ -71,10 +132,10 @@ async fn pass(core: &Arc<Core>, deadline: Instant) -> Result<Pass, CallError> {
 
 /// A connection to the first endpoint that has one. What may carry gigabytes keeps off the
 /// watches' connections.
-async fn connected(core: &Arc<Core>, rpc: Rpc) -> Result<(usize, Link), CallError> {
-    let lane = match rpc {
-        Rpc::Snapshot | Rpc::RangeStream => Lane::Bulk,
-        _ => Lane::Watch,
+async fn connected(core: &Arc<Core>, path: &str) -> Result<(usize, Link), CallError> {
+    let lane = match Rpc::from_path(path) {
+        Some(Rpc::Watch | Rpc::LeaseKeepAlive) => Lane::Watch,
+        _ => Lane::Bulk,
     };
     let mut tour = core.tour();
     while let Some((place, endpoint)) = core.next_of(&mut tour, lane) {
@@ -107,8 +168,7 @@ impl Reading {
     /// Puts the request on its way.
     fn begin(
         core: Arc<Core>,
-        rpc: Rpc,
-        requests: Requests,
+        opening: Opening,
         (pass, place, mut link): (Pass, usize, Link),
     ) -> Result<Self, CallError> {
         let endpoint = core
@@ -119,16 +179,23 @@ impl Reading {
         let extra = Extra {
             token: pass.token.as_ref(),
             // A watch on a member that is cut off would be silent for ever.
-            needs_leader: rpc == Rpc::Watch,
+            needs_leader: opening.path.path() == Rpc::Watch.path(),
+            metadata: Some(&opening.metadata),
         };
-        let sent = link
-            .sender
-            .send_request(endpoint.request(rpc, extra), false);
+        let mut request = endpoint.request(opening.path, extra);
+        let left = opening.deadline.map(|deadline| {
+            let deadline = Instant::from_std(deadline);
+            deadline.saturating_duration_since(Instant::now())
+        });
+        if let Some(left) = left.and_then(timeout::header) {
+            request.headers_mut().insert(GRPC_TIMEOUT, left);
+        }
+        let sent = link.sender.send_request(request, false);
         let (response, body) = sent.map_err(|error| {
             let setback = setback(&link, Failure::not_taken(&error));
             CallError::from(learn(&core, endpoint, setback))
         })?;
-        tokio::spawn(say(requests, body, unwanted));
+        tokio::spawn(say(opening.requests, body, unwanted));
         Ok(Self {
             place,
             link,
@@ -144,7 +211,25 @@ impl Reading {
         Ok(message.map(Pieces::into_bytes))
     }
 
+    /// Waits for the headers, and gives what came with them.
+    async fn head(&mut self) -> Result<Metadata, CallError> {
+        let opened = self.opened().await.map(|answer| answer.metadata());
+        opened.map_err(|failure| self.failed(failure))
+    }
+
+    /// What came with the end, once it has come.
+    fn trailers(&self) -> Metadata {
+        match &self.state {
+            StreamState::Opening(_) => Metadata::default(),
+            StreamState::Open(answer) => answer.trailers(),
+        }
+    }
+
     async fn message(&mut self) -> Result<Option<Pieces>, Failure> {
+        self.opened().await?.next().await
+    }
+
+    async fn opened(&mut self) -> Result<&mut Answer, Failure> {
         if let StreamState::Opening(response) = &mut self.state {
             let response = response.await;
             let answer = Answer::of(response.map_err(|error| Failure::of_send(&error))?)?;
@@ -154,8 +239,8 @@ impl Reading {
             self.state = StreamState::Open(answer);
         }
         match &mut self.state {
-            StreamState::Open(answer) => answer.next().await,
-            StreamState::Opening(_) => Ok(None),
+            StreamState::Open(answer) => Ok(answer),
+            StreamState::Opening(_) => Err(Failure::nonsense("no headers")),
         }
     }
 

@@ -16,7 +16,7 @@ mod writes;
 use std::{future::Future, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use keyloom_etcd_api::Rpc;
+use keyloom_etcd_api::{Metadata, Rpc};
 use tokio::time::Instant;
 
 use super::{EndpointState, Environment, EtcdEndpoint, EtcdStore, EtcdStoreConfig};
@@ -44,6 +44,7 @@ fn store(network: &Network, hosts: &[&str]) -> EtcdStore {
 
 fn read() -> Call {
     Call {
+        metadata: Metadata::default(),
         rpc: Rpc::Range,
         message: Bytes::from_static(b"read"),
         lane: Lane::Unary,

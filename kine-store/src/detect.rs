@@ -5,13 +5,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::{FutureExt as _, future::BoxFuture};
-use keyloom_etcd_api::{Code, Rpc, etcdserverpb::RangeRequest, framing::Pieces, wire};
+use keyloom_etcd_api::{Code, Metadata, Rpc, etcdserverpb::RangeRequest, wire};
 use prost::Message as _;
 use tokio::sync::OnceCell;
 
 use super::KineStore;
 use keyloom_environment::Random;
-use keyloom_store::{Answers, Call, CallError, Lane, Requests, Store};
+use keyloom_store::{
+    Answer, Answers, Call, CallError, Lane, OpenAnswer, OpenCall, Requests, Store,
+};
 
 /// A store of which nobody has said what it is. It is asked before its first call.
 #[derive(Clone, Debug)]
@@ -66,6 +68,7 @@ impl Inner {
             ..RangeRequest::default()
         };
         let call = Call {
+            metadata: Metadata::default(),
             rpc: Rpc::Range,
             message: request.encode_to_vec().into(),
             lane: Lane::Unary,
@@ -110,7 +113,7 @@ impl Store for Detected {
         .boxed()
     }
 
-    fn call_in_pieces(&self, call: Call) -> BoxFuture<'static, Result<Pieces, CallError>> {
+    fn call_in_pieces(&self, call: Call) -> BoxFuture<'static, Result<Answer, CallError>> {
         if let Some(Kind::Etcd) = self.inner.kind.get() {
             return self.inner.raw.call_in_pieces(call);
         }
@@ -118,6 +121,15 @@ impl Store for Detected {
         async move {
             let store = inner.store(call.rpc.name()).await?;
             store.call_in_pieces(call).await
+        }
+        .boxed()
+    }
+
+    fn open(&self, call: OpenCall) -> BoxFuture<'static, Result<OpenAnswer, CallError>> {
+        let inner = Arc::clone(&self.inner);
+        async move {
+            let store = inner.store(call.path.path()).await?;
+            store.open(call).await
         }
         .boxed()
     }

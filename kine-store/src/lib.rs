@@ -32,7 +32,7 @@ use std::{fmt, future::ready, sync::Arc};
 use bytes::Bytes;
 use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture};
 use keyloom_etcd_api::{
-    Rpc, Status,
+    Metadata, Rpc, Status,
     etcdserverpb::{
         AlarmRequest, AlarmResponse, CompactionRequest, CompactionResponse, ResponseHeader,
         StatusRequest, StatusResponse, alarm_request::AlarmAction,
@@ -180,6 +180,7 @@ impl Core {
         idempotent: bool,
     ) -> Result<A, CallError> {
         let call = Call {
+            metadata: Metadata::default(),
             rpc,
             message: request.encode_to_vec().into(),
             lane: asked.lane,

@@ -51,6 +51,9 @@ pub(crate) enum Failure {
     /// The topology changed while the call was under way. No client sees it.
     #[error("the topology has changed")]
     Superseded(Superseded),
+    /// A call that no server here has.
+    #[error("{}", .0.message())]
+    UnknownCall(Status),
     /// A call that is not there.
     #[error("{0} is not served yet")]
     Unimplemented(&'static str),
@@ -114,7 +117,8 @@ impl From<Failure> for Status {
             Failure::Store {
                 error: CallError::Refused(status),
                 ..
-            } => return status,
+            }
+            | Failure::UnknownCall(status) => return status,
             Failure::Refused(Refused::Reserved(_)) => return EtcdError::PermissionDenied.into(),
             Failure::Store { .. }
             | Failure::Order { .. }

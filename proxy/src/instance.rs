@@ -8,7 +8,7 @@ use futures_util::{StreamExt as _, stream::BoxStream};
 use keyloom_environment::Random;
 use keyloom_etcd_api::{Rpc, Status};
 use keyloom_hub::HubGauges;
-use keyloom_store::{Requests, Store};
+use keyloom_store::{Part, Requests, Store};
 use keyloom_topology::Topology;
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -183,8 +183,13 @@ impl Instance {
         requests: Requests,
         context: Context,
     ) -> Result<BoxStream<'static, Result<Bytes, Status>>, Status> {
-        let answers = self.services.stream(rpc, requests, context).await?;
-        Ok(answers.map(|answer| Ok(answer?)).boxed())
+        let answer = self.services.stream(rpc, requests, context).await?;
+        let messages = answer.parts.filter_map(async |part| match part {
+            Ok(Part::Message(message)) => Some(Ok(message)),
+            Ok(Part::Trailers(_)) => None,
+            Err(failure) => Some(Err(failure.into())),
+        });
+        Ok(messages.boxed())
     }
 
     /// Serves as `topology` says from now on, or refuses it and serves as before.

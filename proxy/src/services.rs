@@ -29,7 +29,8 @@ use std::{
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use keyloom_etcd_api::{EtcdError, Rpc, framing::Pieces, wire::EncodedList};
+use http::HeaderMap;
+use keyloom_etcd_api::{EtcdError, Metadata, Rpc, framing::Pieces, wire::EncodedList};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -45,6 +46,7 @@ use crate::{
 };
 use lease::Leases;
 use pages::Pages;
+pub(crate) use pass_stream::StreamAnswer;
 
 /// etcd's `--max-txn-ops`.
 const MAX_TXN_OPS: usize = 128;
@@ -59,6 +61,8 @@ pub(crate) struct Context {
     /// Whether the client wants no answer of an endpoint that has no leader (`hasleader` in etcd's
     /// metadata): here, of an instance whose leadership is over.
     pub(crate) needs_leader: bool,
+    /// What it sends beside its message: handed on where one store is behind Keyloom.
+    pub(crate) metadata: Metadata,
 }
 
 impl Context {
@@ -68,6 +72,7 @@ impl Context {
             caller: Arc::default(),
             deadline,
             needs_leader: false,
+            metadata: Metadata::default(),
         }
     }
 
@@ -110,6 +115,8 @@ pub(crate) struct Settings {
 #[derive(Debug)]
 pub(crate) enum Answer {
     Message(Pieces),
+    /// As the one store sent it, with what came beside it.
+    Passed(keyloom_store::Answer),
     /// Of several stores: put together while it is sent.
     List(EncodedList),
 }
@@ -125,6 +132,7 @@ impl Answer {
     pub(crate) fn into_bytes(self) -> Bytes {
         match self {
             Self::Message(pieces) => pieces.into_bytes(),
+            Self::Passed(answer) => answer.message.into_bytes(),
             Self::List(list) => list.into_bytes(),
         }
     }
@@ -177,6 +185,15 @@ impl Services {
         }
     }
 
+    /// What of a request's headers goes on to the store: nothing where there are several, which
+    /// have logins of their own.
+    pub(crate) fn metadata(&self, headers: &HeaderMap) -> Metadata {
+        match &self.snapshot.load().order {
+            Order::Native => Metadata::of(headers),
+            Order::Merged(_) => Metadata::default(),
+        }
+    }
+
     /// Answers one unary call.
     ///
     /// # Errors
@@ -216,7 +233,7 @@ impl Services {
                 .map(Answer::from),
             (_, Order::Native) => {
                 let answer = self.pass(snapshot, rpc, message, context).await;
-                answer.map(Answer::Message)
+                answer.map(Answer::Passed)
             }
             (_, Order::Merged(order)) => {
                 if context.needs_leader {

@@ -6,7 +6,7 @@ use anyhow::Result;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use keyloom_environment::SeededRandom;
-use keyloom_etcd_api::{Rpc, Status};
+use keyloom_etcd_api::{Metadata, Rpc, Status};
 use keyloom_etcd_store::{Environment, EtcdEndpoint, EtcdStore, EtcdStoreConfig, Metrics};
 use keyloom_store::{Answers, Call, CallError, Lane, Requests, Store as _};
 use keyloom_testkit::{Answer, Step, program::Chance};
@@ -87,6 +87,7 @@ impl Client {
             return Err(Failed::NotSent);
         };
         let call = Call {
+            metadata: Metadata::default(),
             rpc,
             message,
             lane: Lane::Unary,

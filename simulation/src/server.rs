@@ -11,7 +11,7 @@ use h2::{Reason, RecvStream, SendStream, server, server::SendResponse};
 use http::{HeaderMap, Request, Response};
 use keyloom_environment::Connection;
 use keyloom_etcd_api::{
-    Code, Rpc, Shape, Status,
+    Code, Metadata, Rpc, Shape, Status,
     framing::{Assembler, framed},
 };
 use keyloom_proxy::Listen as _;
@@ -101,6 +101,7 @@ async fn unary(store: &SimStore, rpc: Rpc, body: RecvStream, mut respond: SendRe
         return;
     };
     let call = Call {
+        metadata: Metadata::default(),
         rpc,
         message,
         lane: Lane::Unary,

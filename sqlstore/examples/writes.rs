@@ -10,7 +10,7 @@ use std::{error::Error, path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use keyloom_etcd_api::{
-    Rpc,
+    Metadata, Rpc,
     etcdserverpb::{CompactionRequest, PutRequest, RangeRequest, RangeResponse},
 };
 use keyloom_sqlstore::{Metrics, SqliteOptions, SqliteStore, SystemClock};
@@ -31,6 +31,7 @@ async fn ask(store: &SqliteStore, rpc: Rpc, request: &impl Message) -> Result<By
     let message = request.encode_to_vec().into();
     store
         .call(Call {
+            metadata: Metadata::default(),
             rpc,
             message,
             lane,

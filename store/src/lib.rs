@@ -5,8 +5,9 @@
 use std::{fmt, sync::Arc, time::Instant};
 
 use bytes::Bytes;
-use futures_util::{future::BoxFuture, stream::BoxStream};
-use keyloom_etcd_api::{Rpc, Status, framing::Pieces};
+use futures_util::{StreamExt as _, future::BoxFuture, stream::BoxStream};
+use http::uri::PathAndQuery;
+use keyloom_etcd_api::{Metadata, Rpc, Shape, Status, framing::Pieces, unknown_call};
 
 /// Which of a store's connections a call takes. Calls of one lane can delay each other, calls of
 /// different lanes cannot (etcd issues 15402 and 17529: large reads starve watches).
@@ -25,6 +26,9 @@ pub enum Lane {
 pub struct Call {
     /// Which call of etcd's API.
     pub rpc: Rpc,
+    /// What the caller sends beside the message: tokens above all. The store's own token is sent
+    /// where it holds none.
+    pub metadata: Metadata,
     /// The encoded request.
     pub message: Bytes,
     /// Which connections it takes.
@@ -53,6 +57,76 @@ pub enum CallError {
     TimedOut,
 }
 
+/// The answer to a unary call, with what came beside it.
+#[derive(Clone, Debug, Default)]
+pub struct Answer {
+    pub message: Pieces,
+    pub metadata: Metadata,
+    pub trailers: Metadata,
+}
+
+impl From<Pieces> for Answer {
+    fn from(message: Pieces) -> Self {
+        Self {
+            message,
+            ..Self::default()
+        }
+    }
+}
+
+/// A call by its path alone: messages both ways, whatever they mean. A unary call is a stream of
+/// one. It is sent once, since it may write.
+pub struct OpenCall {
+    /// `/service/method`.
+    pub path: PathAndQuery,
+    /// As in [`Call`].
+    pub metadata: Metadata,
+    pub requests: Requests,
+    /// When the caller stops waiting; the store is told.
+    pub deadline: Option<Instant>,
+}
+
+impl fmt::Debug for OpenCall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OpenCall")
+            .field("path", &self.path)
+            .field("metadata", &self.metadata)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a call by its path answers.
+pub struct OpenAnswer {
+    pub metadata: Metadata,
+    /// An error is the last item.
+    pub parts: BoxStream<'static, Result<Part, CallError>>,
+}
+
+impl fmt::Debug for OpenAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OpenAnswer")
+            .field("metadata", &self.metadata)
+            .finish_non_exhaustive()
+    }
+}
+
+impl From<Answers> for OpenAnswer {
+    fn from(answers: Answers) -> Self {
+        Self {
+            metadata: Metadata::default(),
+            parts: answers.map(|answer| answer.map(Part::Message)).boxed(),
+        }
+    }
+}
+
+/// One part of an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Part {
+    Message(Bytes),
+    /// What came with the end of a call that went well. The last part, if it comes.
+    Trailers(Metadata),
+}
+
 /// The encoded requests of a streaming call.
 pub type Requests = BoxStream<'static, Bytes>;
 
@@ -69,9 +143,28 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     fn call(&self, call: Call) -> BoxFuture<'static, Result<Bytes, CallError>>;
 
     /// As [`Store::call`], for answers that are long and handed on as they are.
-    fn call_in_pieces(&self, call: Call) -> BoxFuture<'static, Result<Pieces, CallError>> {
+    fn call_in_pieces(&self, call: Call) -> BoxFuture<'static, Result<Answer, CallError>> {
         let answer = self.call(call);
-        Box::pin(async move { answer.await.map(Pieces::from) })
+        Box::pin(async move { Ok(Pieces::from(answer.await?).into()) })
+    }
+
+    /// Makes a call by its path, known or not. Returns when the store begins to answer. A store that
+    /// is no server of gRPC has the streams that [`Store::stream`] opens, and no others.
+    ///
+    /// # Errors
+    /// As [`Store::stream`]; a path that the store does not have is refused as grpc-go does it.
+    fn open(&self, call: OpenCall) -> BoxFuture<'static, Result<OpenAnswer, CallError>> {
+        let path = call.path.path();
+        match Rpc::from_path(path).filter(|rpc| rpc.shape() != Shape::Unary) {
+            Some(rpc) => {
+                let answers = self.stream(rpc, call.requests);
+                Box::pin(async move { Ok(answers.await?.into()) })
+            }
+            None => {
+                let refused = CallError::Refused(unknown_call(path));
+                Box::pin(std::future::ready(Err(refused)))
+            }
+        }
     }
 
     /// Opens a streaming call ([`Rpc::Watch`], [`Rpc::LeaseKeepAlive`], [`Rpc::Snapshot`]).

@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode, percent_encode};
 
 use super::{Code, Status};
-use crate::metadata;
+use crate::Metadata;
 
 const STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
@@ -51,7 +51,7 @@ pub fn received(headers: &HeaderMap) -> Option<Result<(), Status>> {
         code,
         message,
         details: details.unwrap_or_default().into(),
-        metadata: metadata::custom(headers).map(Box::new),
+        metadata: Metadata::of(headers),
     }))
 }
 
@@ -59,7 +59,8 @@ impl Status {
     /// The trailers that end a call so.
     #[must_use]
     pub fn to_trailers(&self) -> HeaderMap {
-        let mut trailers = self.metadata.as_deref().cloned().unwrap_or_default();
+        let mut trailers = HeaderMap::new();
+        self.metadata.add_to(&mut trailers);
         trailers.insert(STATUS, self.code.number().into());
         if !self.message.is_empty() {
             let text: String = percent_encode(self.message.as_bytes(), ESCAPED).collect();
@@ -155,7 +156,7 @@ mod tests {
             assert_eq!(status.code(), *code, "{lines:?}");
             assert_eq!(status.message(), *message, "{lines:?}");
             assert_eq!(status.details(), *details, "{lines:?}");
-            assert_eq!(status.metadata(), None, "{lines:?}");
+            assert!(status.metadata().is_empty(), "{lines:?}");
         }
         assert!(received(&headers(&[("content-type", b"application/grpc")])).is_none());
         for ok in [b"0".as_slice(), b"00"] {
@@ -181,7 +182,7 @@ mod tests {
             ("x-reason", b"two"),
             ("trace-bin", b"AAEC"),
         ]);
-        assert_eq!(status.metadata(), Some(&expected));
+        assert_eq!(*status.metadata(), Metadata::of(&expected));
         let trailers = status.to_trailers();
         assert_eq!(received(&trailers), Some(Err(status)));
         assert_eq!(trailers.get_all("x-reason").iter().count(), 2);

@@ -9,7 +9,8 @@ use super::{
     peer::{Act, Peer},
     *,
 };
-use keyloom_store::{Answers, Requests};
+use keyloom_etcd_api::Status;
+use keyloom_store::{Answers, OpenCall, Part, Requests};
 
 /// Requests that are sent one by one.
 fn requests() -> (mpsc::UnboundedSender<Bytes>, Requests) {
@@ -167,4 +168,62 @@ async fn streams_and_calls_do_not_share_connections() {
     assert_eq!(vec![calls[1]], on("Snapshot"));
     assert_ne!(vec![calls[0]], on("Watch"));
     assert_ne!(calls[0], calls[1]);
+}
+
+fn metadata(lines: &[(&'static str, &'static str)]) -> Metadata {
+    let line = |(name, value): &(&'static str, &'static str)| {
+        let name = http::HeaderName::from_static(name);
+        (name, http::HeaderValue::from_static(value))
+    };
+    Metadata::of(&lines.iter().map(line).collect())
+}
+
+fn open_call(path: &'static str, requests: Requests) -> OpenCall {
+    OpenCall {
+        path: http::uri::PathAndQuery::from_static(path),
+        metadata: metadata(&[("token", "theirs.7"), ("x-request-id", "7")]),
+        requests,
+        deadline: Some((Instant::now() + Duration::from_secs(5)).into_std()),
+    }
+}
+
+/// A call that nobody knows goes through with what travels beside it, and is sent once.
+#[tokio::test(start_paused = true)]
+async fn an_unknown_call_goes_through_as_it_is() {
+    let network = Network::default();
+    let peer = Peer::always(&network, "a", Act::Echo);
+    let store = store(&network, &["a"]);
+    let (sender, requests) = requests();
+    say(&sender, "one");
+    let opened = store.open(open_call("/example.v9/Call", requests));
+    let mut parts = opened.await.unwrap().parts;
+    let message = |what: &'static str| Part::Message(Bytes::from_static(what.as_bytes()));
+    assert_eq!(parts.next().await.unwrap().unwrap(), message("one"));
+    say(&sender, "two");
+    assert_eq!(parts.next().await.unwrap().unwrap(), message("two"));
+    drop(sender);
+    assert!(parts.next().await.is_none());
+    let seen = peer.seen("").remove(0);
+    assert_eq!(seen.header("token"), Some("theirs.7"));
+    assert_eq!(seen.header("x-request-id"), Some("7"));
+    assert_eq!(seen.header("grpc-timeout"), Some("5000m"));
+    assert_eq!(seen.header("hasleader"), None);
+    assert_eq!(peer.seen("").len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_store_says_of_an_unknown_call_comes_back_whole() {
+    let network = Network::default();
+    let status = Status::unimplemented("unknown service example.v9").with_metadata(
+        &http::HeaderMap::from_iter([(
+            http::HeaderName::from_static("x-reason"),
+            http::HeaderValue::from_static("new"),
+        )]),
+    );
+    let peer = Peer::always(&network, "a", Act::RefuseAtOnce(status.clone()));
+    let store = store(&network, &["a"]);
+    let requests = stream::iter([Bytes::from_static(b"one")]).boxed();
+    let opened = store.open(open_call("/example.v9/Call", requests)).await;
+    assert_eq!(refused(opened.map(drop)), status);
+    assert_eq!(peer.seen("").len(), 1);
 }

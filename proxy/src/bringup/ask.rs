@@ -4,7 +4,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use keyloom_etcd_api::{
-    KeyRange, Rpc,
+    KeyRange, Metadata, Rpc,
     etcdserverpb::{RangeRequest, RangeResponse},
     mvccpb::KeyValue,
 };
@@ -103,6 +103,7 @@ async fn ask(name: &str, store: &Arc<dyn Store>) -> Result<AskedStore, String> {
         ..RangeRequest::default()
     };
     let call = Call {
+        metadata: Metadata::default(),
         rpc: Rpc::Range,
         message: Bytes::from(request.encode_to_vec()),
         lane: Lane::Bulk,

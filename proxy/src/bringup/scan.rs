@@ -2,7 +2,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use keyloom_etcd_api::{
-    KeyRange, Rpc,
+    KeyRange, Metadata, Rpc,
     etcdserverpb::{RangeRequest, RangeResponse},
 };
 use keyloom_ledger::StoreRev;
@@ -116,6 +116,7 @@ pub(crate) async fn page(
         ..RangeRequest::default()
     };
     let call = Call {
+        metadata: Metadata::default(),
         rpc: Rpc::Range,
         message: Bytes::from(request.encode_to_vec()),
         lane: Lane::Bulk,

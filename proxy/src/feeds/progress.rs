@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use keyloom_etcd_api::{Rpc, etcdserverpb::StatusResponse};
+use keyloom_etcd_api::{Metadata, Rpc, etcdserverpb::StatusResponse};
 use keyloom_store::{Call, Lane};
 use prost::Message as _;
 use tokio::time::Instant;
@@ -21,6 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// believed.
 pub(super) async fn can_be_trusted(member: &ServingStore) -> bool {
     let call = Call {
+        metadata: Metadata::default(),
         rpc: Rpc::Status,
         message: Bytes::new(),
         lane: Lane::Unary,

@@ -61,15 +61,15 @@ pub(super) struct SequencedAnswer {
 }
 
 impl Services {
-    /// With one store: calls go through, nothing of them is decoded.
+    /// With one store: calls go through with what travels beside them, nothing of them is decoded.
     pub(super) async fn pass(
         &self,
         snapshot: &ServingSnapshot,
         rpc: Rpc,
         message: Bytes,
         context: &Context,
-    ) -> Result<Pieces, Failure> {
-        let (Some(answers), Some(member)) = (answer_of(rpc), snapshot.default_member()) else {
+    ) -> Result<keyloom_store::Answer, Failure> {
+        let Some(member) = snapshot.default_member() else {
             return Err(Failure::Unimplemented(rpc.name()));
         };
         let options = match rpc {
@@ -82,14 +82,17 @@ impl Services {
             .await
             .map_err(|error| unanswered(member, error))?;
         let mut native = Native(&self.identity);
-        let answer = match answers {
+        let message = match rpc {
             // Headers within.
-            Message::TxnResponse => {
-                wire::rewrite_owned(answers, answer.into_bytes(), &mut native).map(Pieces::from)
+            Rpc::Txn => {
+                let message = answer.message.into_bytes();
+                wire::rewrite_owned(Message::TxnResponse, message, &mut native).map(Pieces::from)
             }
-            _ => wire::rewrite_header(answer, &mut native),
+            // Every answer of etcd's begins with its header.
+            _ => wire::rewrite_header(answer.message, &mut native),
         };
-        answer.map_err(|error| unreadable(member, error))
+        let message = message.map_err(|error| unreadable(member, error))?;
+        Ok(keyloom_store::Answer { message, ..answer })
     }
 }
 
@@ -243,10 +246,12 @@ fn call_of(options: CallOptions, message: Bytes, context: &Context) -> Call {
         lane: options.lane,
         deadline: context.deadline.map(tokio::time::Instant::into_std),
         idempotent: options.reads,
+        // Empty over several stores (`Services::metadata`).
+        metadata: context.metadata.clone(),
     }
 }
 
-fn unanswered(member: &ServingStore, error: CallError) -> Failure {
+pub(super) fn unanswered(member: &ServingStore, error: CallError) -> Failure {
     Failure::Store {
         store: member.name.clone(),
         error,
@@ -307,20 +312,5 @@ fn messages_of(rpc: Rpc) -> Option<(Option<Message>, Message)> {
             Message::CompactionResponse,
         ),
         _ => return None,
-    })
-}
-
-/// The kind of answer of the calls that go through where there is one store.
-fn answer_of(rpc: Rpc) -> Option<Message> {
-    Some(match rpc {
-        Rpc::LeaseGrant => Message::LeaseGrantResponse,
-        Rpc::LeaseRevoke => Message::LeaseRevokeResponse,
-        Rpc::LeaseTimeToLive => Message::LeaseTimeToLiveResponse,
-        Rpc::LeaseLeases => Message::LeaseLeasesResponse,
-        Rpc::Alarm => Message::AlarmResponse,
-        Rpc::Defragment => Message::DefragmentResponse,
-        Rpc::Hash => Message::HashResponse,
-        Rpc::HashKV => Message::HashKvResponse,
-        _ => messages_of(rpc)?.1,
     })
 }

@@ -4,18 +4,39 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream::BoxStream};
+use http::uri::PathAndQuery;
 use keyloom_etcd_api::{
-    Rpc,
+    Metadata, Rpc, unknown_call,
     wire::{self, Message},
 };
-use keyloom_store::Requests;
+use keyloom_store::{OpenCall, Part, Requests};
 
-use super::{Context, Services};
+use super::{
+    Context, Services,
+    forward::{unanswered, unreadable},
+};
 use crate::{
     failure::Failure,
     order::{Native, Order},
     snapshot::ServingSnapshot,
 };
+
+/// What a streaming call answers.
+pub(crate) struct StreamAnswer {
+    /// What comes with the headers.
+    pub(crate) metadata: Metadata,
+    /// An error is the last item.
+    pub(crate) parts: BoxStream<'static, Result<Part, Failure>>,
+}
+
+impl StreamAnswer {
+    fn of(answers: BoxStream<'static, Result<Bytes, Failure>>) -> Self {
+        Self {
+            metadata: Metadata::default(),
+            parts: answers.map(|answer| answer.map(Part::Message)).boxed(),
+        }
+    }
+}
 
 impl Services {
     /// Answers one streaming call.
@@ -27,51 +48,81 @@ impl Services {
         rpc: Rpc,
         requests: Requests,
         context: Context,
-    ) -> Result<BoxStream<'static, Result<Bytes, Failure>>, Failure> {
-        let unserved = Failure::Unimplemented(rpc.name());
+    ) -> Result<StreamAnswer, Failure> {
         let snapshot = self.snapshot.load_full();
-        if let Order::Merged(_) = &snapshot.order {
-            if context.needs_leader {
-                context.until_may_leave(&snapshot.order).await?;
-            }
-            return match rpc {
-                Rpc::LeaseKeepAlive => Ok(self.keep_alives(requests)),
-                Rpc::Watch => match &self.runtime {
-                    Some(runtime) => Ok(self.watch(runtime, requests, context)),
-                    None => Err(unserved),
-                },
-                Rpc::Snapshot => Err(one_by_one(&snapshot)),
-                _ => Err(unserved),
-            };
+        if let Order::Native = &snapshot.order {
+            let path = rpc.path_and_query();
+            return self.pass_stream(&snapshot, path, requests, context).await;
         }
-        let (Order::Native, Some(kind), Some(member)) = (
-            &snapshot.order,
-            message_of(rpc),
-            snapshot.default_member().cloned(),
-        ) else {
-            return Err(unserved);
+        if context.needs_leader {
+            context.until_may_leave(&snapshot.order).await?;
+        }
+        let unserved = Failure::Unimplemented(rpc.name());
+        let answers = match rpc {
+            Rpc::LeaseKeepAlive => self.keep_alives(requests),
+            Rpc::Watch => match &self.runtime {
+                Some(runtime) => self.watch(runtime, requests, context),
+                None => return Err(unserved),
+            },
+            Rpc::Snapshot => return Err(one_by_one(&snapshot)),
+            _ => return Err(unserved),
         };
-        let failed = |store: &str, error| Failure::Store {
-            store: store.to_owned(),
-            error,
+        Ok(StreamAnswer::of(answers))
+    }
+
+    /// Answers a call that is none of etcd's known ones: one store may know it.
+    ///
+    /// # Errors
+    /// [`Failure`], whose text and code are what the client gets.
+    pub(crate) async fn unknown(
+        &self,
+        path: PathAndQuery,
+        requests: Requests,
+        context: Context,
+    ) -> Result<StreamAnswer, Failure> {
+        let snapshot = self.snapshot.load_full();
+        match &snapshot.order {
+            Order::Native => self.pass_stream(&snapshot, path, requests, context).await,
+            Order::Merged(_) => Err(Failure::UnknownCall(unknown_call(path.path()))),
+        }
+    }
+
+    /// With one store: messages go through both ways, with what travels beside them.
+    async fn pass_stream(
+        &self,
+        snapshot: &ServingSnapshot,
+        path: PathAndQuery,
+        requests: Requests,
+        context: Context,
+    ) -> Result<StreamAnswer, Failure> {
+        let member = snapshot.default_member().cloned();
+        let member = member.ok_or_else(|| Failure::UnknownCall(unknown_call(path.path())))?;
+        let kind = Rpc::from_path(path.path()).and_then(message_of);
+        let call = OpenCall {
+            path,
+            metadata: context.metadata,
+            requests,
+            deadline: context.deadline.map(tokio::time::Instant::into_std),
         };
-        let answers = member
-            .store
-            .stream(rpc, requests)
-            .await
-            .map_err(|error| failed(&member.name, error))?;
+        let opened = member.store.open(call).await;
+        let opened = opened.map_err(|error| unanswered(&member, error))?;
         let identity = Arc::clone(&self.identity);
-        Ok(answers
-            .map(move |answer| {
-                let answer = answer.map_err(|error| failed(&member.name, error))?;
-                wire::rewrite_owned(kind, answer, &mut Native(&identity)).map_err(|error| {
-                    Failure::Nonsense {
-                        store: member.name.clone(),
-                        what: error.to_string(),
-                    }
-                })
-            })
-            .boxed())
+        let parts = opened.parts.map(move |part| {
+            let part = part.map_err(|error| unanswered(&member, error))?;
+            match (part, kind) {
+                (Part::Message(message), Some(kind)) => {
+                    let message = wire::rewrite_owned(kind, message, &mut Native(&identity));
+                    let message = message.map_err(|error| unreadable(&member, error))?;
+                    Ok(Part::Message(message))
+                }
+                // Nothing is known of it, so nothing of it is changed.
+                (part, _) => Ok(part),
+            }
+        });
+        Ok(StreamAnswer {
+            metadata: opened.metadata,
+            parts: parts.boxed(),
+        })
     }
 }
 
@@ -90,6 +141,7 @@ fn message_of(rpc: Rpc) -> Option<Message> {
         Rpc::Watch => Some(Message::WatchResponse),
         Rpc::LeaseKeepAlive => Some(Message::LeaseKeepAliveResponse),
         Rpc::Snapshot => Some(Message::SnapshotResponse),
+        Rpc::RangeStream => Some(Message::RangeStreamResponse),
         _ => None,
     }
 }

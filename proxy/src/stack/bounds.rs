@@ -104,7 +104,7 @@ where
 }
 
 /// `grpc-timeout`: at most eight digits and a unit (gRPC over HTTP/2, Requests).
-fn deadline_of(headers: &HeaderMap) -> Option<Instant> {
+pub(super) fn deadline_of(headers: &HeaderMap) -> Option<Instant> {
     let text = headers.get("grpc-timeout")?.to_str().ok()?;
     Instant::now().checked_add(timeout_of(text)?)
 }

@@ -9,7 +9,7 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use http::{Request, Response};
-use keyloom_etcd_api::{Shape, Status};
+use keyloom_etcd_api::Shape;
 use tonic::body::Body;
 use tower::{Service, ServiceExt as _, util::BoxCloneSyncService};
 
@@ -66,14 +66,20 @@ impl Extras {
         })
     }
 
-    /// Answers a call of a service that is not etcd's.
-    async fn call(&self, call: Call) -> Response<Body> {
-        let path = call.request.uri().path();
-        let service = match path.trim_start_matches('/').split('/').next() {
-            Some("grpc.health.v1.Health") => &self.health,
-            Some("grpc.reflection.v1.ServerReflection") => &self.reflection,
-            Some("grpc.reflection.v1alpha.ServerReflection") => &self.reflection_alpha,
-            _ => return reply::refusal(&Status::unimplemented(format!("unknown method {path}"))),
+    /// The service of its own that Keyloom has at a path.
+    fn service(&self, path: &str) -> Option<&Extra> {
+        match path.trim_start_matches('/').split('/').next()? {
+            "grpc.health.v1.Health" => Some(&self.health),
+            "grpc.reflection.v1.ServerReflection" => Some(&self.reflection),
+            "grpc.reflection.v1alpha.ServerReflection" => Some(&self.reflection_alpha),
+            _ => None,
+        }
+    }
+
+    /// Answers a call of a service that is not etcd's: by Keyloom itself, or by the store.
+    async fn call(&self, services: Arc<Services>, call: Call) -> Response<Body> {
+        let Some(service) = self.service(call.request.uri().path()) else {
+            return stream::answer_unknown(services, call).await;
         };
         let answer = service.clone().oneshot(call.request.map(Body::new));
         let Ok(answer) = answer.await;
@@ -113,7 +119,7 @@ impl Service<Call> for Dispatch {
             }
             CallKind::OtherGrpc => {
                 let extras = Arc::clone(&self.extras);
-                Box::pin(async move { Ok(extras.call(call).await) })
+                Box::pin(async move { Ok(extras.call(services, call).await) })
             }
             CallKind::Page => {
                 let extras = Arc::clone(&self.extras);

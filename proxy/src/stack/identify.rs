@@ -6,6 +6,7 @@ use std::{
 };
 
 use http::HeaderMap;
+use keyloom_etcd_api::Metadata;
 use tower::{Layer, Service};
 
 use super::{
@@ -62,6 +63,7 @@ impl<S: Service<Call>> Service<Arrived> for Identified<S> {
             caller: Arc::new(caller),
             deadline: None,
             needs_leader: needs_leader(headers),
+            metadata: Metadata::default(),
         };
         self.inner.call(Call {
             kind,

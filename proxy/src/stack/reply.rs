@@ -12,10 +12,11 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, header::CONTENT_TYPE};
 use http_body_util::BodyExt as _;
 use hyper::body::Frame;
 use keyloom_etcd_api::{
-    Status,
+    Metadata, Status,
     framing::{Pieces, begin_frame},
     wire::EncodedList,
 };
+use keyloom_store::Part;
 use tonic::body::Body;
 
 use super::admission::InFlight;
@@ -31,7 +32,7 @@ const FIRST_FRAME: usize = FRAME - 5;
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// The messages of a streaming call. An error is the last item.
-pub(super) type Messages = BoxStream<'static, Result<Bytes, Status>>;
+pub(super) type Messages = BoxStream<'static, Result<Part, Status>>;
 
 /// An answer of one message.
 pub(super) fn single(message: Answer, permit: Option<InFlight>) -> Response<Body> {
@@ -39,20 +40,31 @@ pub(super) fn single(message: Answer, permit: Option<InFlight>) -> Response<Body
         permit,
         ..Reply::default()
     };
+    let mut metadata = Metadata::default();
     match message {
         Answer::Message(message) => reply.put(message),
+        Answer::Passed(answer) => {
+            reply.put(answer.message);
+            reply.trailers = answer.trailers;
+            metadata = answer.metadata;
+        }
         Answer::List(list) => reply.begin(list),
     }
-    respond(reply)
+    respond(reply, &metadata)
 }
 
 /// An answer of many messages. None is taken before the one before it has left.
-pub(super) fn stream(messages: Messages, permit: Option<InFlight>) -> Response<Body> {
-    respond(Reply {
+pub(super) fn stream(
+    messages: Messages,
+    metadata: &Metadata,
+    permit: Option<InFlight>,
+) -> Response<Body> {
+    let reply = Reply {
         messages: Some(messages),
         permit,
         ..Reply::default()
-    })
+    };
+    respond(reply, metadata)
 }
 
 /// An error from the start: the trailers alone.
@@ -72,8 +84,9 @@ pub(super) fn holding(body: Body, permit: Option<InFlight>) -> Body {
     }))
 }
 
-fn respond(reply: Reply) -> Response<Body> {
+fn respond(reply: Reply, metadata: &Metadata) -> Response<Body> {
     let mut response = Response::new(Body::new(reply));
+    metadata.add_to(response.headers_mut());
     let kind = HeaderValue::from_static("application/grpc");
     response.headers_mut().insert(CONTENT_TYPE, kind);
     response
@@ -89,6 +102,8 @@ struct Reply {
     /// What follows it.
     messages: Option<Messages>,
     ended: bool,
+    /// What the store sent with the end.
+    trailers: Metadata,
     /// Given back once the answer has left, or nobody waits for it any more.
     permit: Option<InFlight>,
 }
@@ -118,7 +133,7 @@ impl Reply {
         })
     }
 
-    fn poll_message(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Status>>> {
+    fn poll_message(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Part, Status>>> {
         match &mut self.messages {
             Some(messages) => messages.poll_next_unpin(context),
             None => Poll::Ready(None),
@@ -142,12 +157,16 @@ impl hyper::body::Body for Reply {
                 return Poll::Ready(None);
             }
             let end = match ready!(self.poll_message(context)) {
-                Some(Ok(message)) => {
+                Some(Ok(Part::Message(message))) => {
                     self.put(message.into());
                     continue;
                 }
+                Some(Ok(Part::Trailers(trailers))) => {
+                    self.trailers = trailers;
+                    continue;
+                }
                 Some(Err(status)) => status.to_trailers(),
-                None => well(),
+                None => well(&self.trailers),
             };
             self.ended = true;
             self.messages = None;
@@ -161,9 +180,10 @@ impl hyper::body::Body for Reply {
     }
 }
 
-fn well() -> HeaderMap {
+fn well(custom: &Metadata) -> HeaderMap {
     let mut trailers = HeaderMap::with_capacity(1);
     trailers.insert(GRPC_STATUS, HeaderValue::from_static("0"));
+    custom.add_to(&mut trailers);
     trailers
 }
 
@@ -249,14 +269,50 @@ mod tests {
     #[tokio::test]
     async fn a_stream_ends_with_its_error() {
         let messages = [
-            Ok(Bytes::from_static(b"a")),
-            Ok(Bytes::new()),
+            Ok(Part::Message(Bytes::from_static(b"a"))),
+            Ok(Part::Message(Bytes::new())),
             Err(Status::unavailable("gone")),
-            Ok(Bytes::from_static(b"never")),
+            Ok(Part::Message(Bytes::from_static(b"never"))),
         ];
-        let (bytes, _, trailers) = read(super::stream(stream::iter(messages).boxed(), None)).await;
+        let (bytes, _, trailers) = read(super::stream(
+            stream::iter(messages).boxed(),
+            &Metadata::default(),
+            None,
+        ))
+        .await;
         assert_eq!(bytes, b"\0\0\0\0\x01a\0\0\0\0\0");
         assert_eq!(trailers.get("grpc-status").unwrap(), "14");
         assert_eq!(trailers.get("grpc-message").unwrap(), "gone");
+    }
+
+    #[tokio::test]
+    async fn what_the_store_sends_beside_messages_leaves_too() {
+        let custom = |name: &'static str| {
+            let name = HeaderName::from_static(name);
+            Metadata::of(&HeaderMap::from_iter([(
+                name,
+                HeaderValue::from_static("7"),
+            )]))
+        };
+        let passed = keyloom_store::Answer {
+            message: Bytes::from_static(b"a").into(),
+            metadata: custom("x-head"),
+            trailers: custom("x-end"),
+        };
+        let parts = [
+            Ok(Part::Message(Bytes::from_static(b"a"))),
+            Ok(Part::Trailers(custom("x-end"))),
+        ];
+        let parts = stream::iter(parts).boxed();
+        for response in [
+            single(Answer::Passed(passed), None),
+            super::stream(parts, &custom("x-head"), None),
+        ] {
+            assert_eq!(response.headers().get("x-head").unwrap(), "7");
+            let (bytes, _, trailers) = read(response).await;
+            assert_eq!(bytes, b"\0\0\0\0\x01a");
+            assert_eq!(trailers.get("grpc-status").unwrap(), "0");
+            assert_eq!(trailers.get("x-end").unwrap(), "7");
+        }
     }
 }

@@ -8,33 +8,63 @@ use futures_util::{
     Stream, StreamExt as _, future,
     stream::{self, BoxStream},
 };
-use http::Response;
+use http::{Response, uri::PathAndQuery};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use keyloom_etcd_api::{
     EtcdError, Rpc, Status,
     framing::{Assembler, Pieces},
 };
+use keyloom_store::Part;
 use tonic::body::Body;
 
 use super::{
+    admission::InFlight,
+    bounds::deadline_of,
     call::Call,
     reply::{self, Messages},
     unary::refused,
 };
 use crate::{
     failure::Failure,
-    services::{Context, Services},
+    services::{Context, Services, StreamAnswer},
 };
 
 /// Answers one call.
 pub(super) async fn answer(services: Arc<Services>, rpc: Rpc, call: Call) -> Response<Body> {
+    let mut context = call.context;
+    context.metadata = services.metadata(call.request.headers());
     let requests = requests_of(call.request.into_body(), call.max_message).boxed();
-    let context = call.context;
     match services.stream(rpc, requests, context.clone()).await {
-        Ok(answers) => reply::stream(until_stopped(services, answers, context), call.permit),
+        Ok(answer) => respond(services, answer, context, call.permit),
         Err(failure) => refused(rpc, &context, &Status::from(failure)),
     }
+}
+
+/// Answers one call that is none of etcd's known ones. A unary call is a stream of one.
+pub(super) async fn answer_unknown(services: Arc<Services>, call: Call) -> Response<Body> {
+    let mut context = call.context;
+    let headers = call.request.headers();
+    context.metadata = services.metadata(headers);
+    context.deadline = deadline_of(headers);
+    // A request's URI always has a path.
+    let path = call.request.uri().path_and_query().cloned();
+    let path = path.unwrap_or_else(|| PathAndQuery::from_static("/"));
+    let requests = requests_of(call.request.into_body(), call.max_message).boxed();
+    match services.unknown(path, requests, context.clone()).await {
+        Ok(answer) => respond(services, answer, context, call.permit),
+        Err(failure) => reply::refusal(&failure.into()),
+    }
+}
+
+fn respond(
+    services: Arc<Services>,
+    answer: StreamAnswer,
+    context: Context,
+    permit: Option<InFlight>,
+) -> Response<Body> {
+    let parts = until_stopped(services, answer.parts, context);
+    reply::stream(parts, &answer.metadata, permit)
 }
 
 /// The requests of a client. One that goes away, or sends what is no message, ends them.
@@ -56,7 +86,7 @@ fn requests_of(body: Incoming, max: usize) -> impl Stream<Item = Bytes> + Send +
 /// whoever serves next.
 fn until_stopped(
     services: Arc<Services>,
-    answers: BoxStream<'static, Result<Bytes, Failure>>,
+    answers: BoxStream<'static, Result<Part, Failure>>,
     context: Context,
 ) -> Messages {
     let (stopping, stopped) = (services.stopping.clone(), services.stopping.clone());

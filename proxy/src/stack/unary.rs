@@ -17,7 +17,8 @@ use super::{call::Call, reply};
 use crate::services::{Answer, Context, Services};
 
 /// Answers one call.
-pub(super) async fn answer(services: &Services, rpc: Rpc, call: Call) -> Response<Body> {
+pub(super) async fn answer(services: &Services, rpc: Rpc, mut call: Call) -> Response<Body> {
+    call.context.metadata = services.metadata(call.request.headers());
     let permit = call.permit;
     let answer: Result<Answer, Status> = async {
         let message = message_of(call.request.into_body(), call.max_message).await?;

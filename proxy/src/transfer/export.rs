@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, fmt, sync::Arc};
 use anyhow::{Context as _, Result, bail, ensure};
 use bytes::Bytes;
 use keyloom_etcd_api::{
-    EtcdError, Rpc,
+    EtcdError, Metadata, Rpc,
     etcdserverpb::{
         Compare, LeaseGrantRequest, LeaseGrantResponse, PutRequest, RequestOp, TxnRequest,
         TxnResponse,
@@ -248,6 +248,7 @@ impl Writer {
         request: &impl Message,
     ) -> Result<A, CallError> {
         let call = Call {
+            metadata: Metadata::default(),
             rpc,
             message: request.encode_to_vec().into(),
             lane: Lane::Unary,

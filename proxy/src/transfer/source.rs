@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use anyhow::{Context as _, Result, bail, ensure};
 use bytes::Bytes;
 use keyloom_etcd_api::{
-    Code, EtcdError, KeyRange, Rpc,
+    Code, EtcdError, KeyRange, Metadata, Rpc,
     etcdserverpb::{
         LeaseLeasesRequest, LeaseLeasesResponse, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse,
         RangeRequest, RangeResponse,
@@ -166,6 +166,7 @@ impl Source {
         let mut attempt = 1;
         loop {
             let call = Call {
+                metadata: Metadata::default(),
                 rpc,
                 message: request.encode_to_vec().into(),
                 lane: Lane::Bulk,

@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use keyloom_etcd_api::{
-    Rpc, Status,
+    Metadata, Rpc, Status,
     etcdserverpb::{PutRequest, PutResponse, RangeRequest, RangeResponse},
 };
 use keyloom_sqlstore::{Metrics, SqliteOptions, SqliteStore, WallClock};
@@ -70,6 +70,7 @@ impl Place {
 
 pub(crate) async fn raw(store: &SqliteStore, rpc: Rpc, message: Bytes) -> Result<Bytes, CallError> {
     let call = Call {
+        metadata: Metadata::default(),
         rpc,
         message,
         lane: Lane::Unary,

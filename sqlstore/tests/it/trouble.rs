@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use keyloom_etcd_api::{
-    Code, EtcdError, Rpc,
+    Code, EtcdError, Metadata, Rpc,
     etcdserverpb::{
         AlarmRequest, AlarmResponse, CompactionRequest, CompactionResponse, DefragmentRequest,
         DefragmentResponse, DeleteRangeRequest, DeleteRangeResponse, HashKvRequest, HashKvResponse,
@@ -181,6 +181,7 @@ async fn who_gives_up_waiting_is_not_written() {
         ..PutRequest::default()
     };
     let late = Call {
+        metadata: Metadata::default(),
         rpc: Rpc::Put,
         message: Bytes::from(request.encode_to_vec()),
         lane: Lane::Unary,

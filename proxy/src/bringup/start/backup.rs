@@ -7,7 +7,7 @@
 //! can. To take that for a backup costs a hole, and its readers list again.)
 
 use bytes::Bytes;
-use keyloom_etcd_api::{Code, EtcdError, Rpc, etcdserverpb::RangeRequest};
+use keyloom_etcd_api::{Code, EtcdError, Metadata, Rpc, etcdserverpb::RangeRequest};
 use keyloom_ledger::{Restored, StoreRev, StoreSlot, UnifiedRev};
 use keyloom_store::{Call, CallError, Lane};
 use prost::Message as _;
@@ -75,6 +75,7 @@ async fn is_compacted(store: &AskedStore, revision: i64) -> bool {
     };
     loop {
         let call = Call {
+            metadata: Metadata::default(),
             rpc: Rpc::Range,
             message: Bytes::from(request.encode_to_vec()),
             lane: Lane::Unary,

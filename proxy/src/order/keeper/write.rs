@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use keyloom_etcd_api::{
-    Code, Rpc,
+    Code, Metadata, Rpc,
     etcdserverpb::{
         Compare, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest, TxnResponse,
         compare, request_op, response_op,
@@ -142,6 +142,7 @@ pub(in crate::order) async fn send_until_known(
     let mut uncertain = false;
     loop {
         let call = Call {
+            metadata: Metadata::default(),
             rpc: Rpc::Txn,
             message: message.clone(),
             lane: Lane::Unary,

@@ -24,7 +24,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use keyloom_etcd_api::{
-    Rpc,
+    Metadata, Rpc,
     etcdserverpb::{RangeRequest, RangeResponse},
 };
 use keyloom_ledger::{RestoreError, Stamp, StoreRev};
@@ -153,6 +153,7 @@ async fn look(store: &dyn Store) -> Result<Seen, RestoreError> {
     };
     loop {
         let call = Call {
+            metadata: Metadata::default(),
             rpc: Rpc::Range,
             message: Bytes::from(request.encode_to_vec()),
             lane: Lane::Unary,

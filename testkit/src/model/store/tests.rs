@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::{FutureExt as _, stream};
 use keyloom_etcd_api::{
-    EtcdError,
+    EtcdError, Metadata,
     etcdserverpb::{
         LeaseGrantRequest, LeaseKeepAliveRequest, LeaseKeepAliveResponse, MemberListResponse,
         PutRequest, RangeRequest, RangeResponse, StatusResponse, WatchCreateRequest,
@@ -19,6 +19,7 @@ use crate::{Answer, Step, model::Nonsense};
 
 fn call(step: &Step) -> Call {
     Call {
+        metadata: Metadata::default(),
         rpc: step.rpc(),
         message: step.encode(),
         lane: Lane::Unary,
@@ -169,6 +170,7 @@ async fn clients_can_connect() {
     let store = ModelStore::default();
     let ask = |rpc| {
         store.call(Call {
+            metadata: Metadata::default(),
             rpc,
             message: Bytes::new(),
             lane: Lane::Unary,

@@ -185,16 +185,13 @@ impl hyper::body::Body for LoggedBody {
     ) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
         let this = &mut *self;
         let frame = ready!(Pin::new(&mut this.body).poll_frame(context));
-        match &frame {
-            Some(Ok(frame)) => {
-                if let Some(data) = frame.data_ref() {
-                    this.line.bytes += data.len();
-                } else if let Some(trailers) = frame.trailers_ref() {
-                    this.line.learn(trailers);
-                }
+        // A body of Keyloom's own ends with trailers, whatever went wrong: an error says no more.
+        if let Some(Ok(frame)) = &frame {
+            if let Some(data) = frame.data_ref() {
+                this.line.bytes += data.len();
+            } else if let Some(trailers) = frame.trailers_ref() {
+                this.line.learn(trailers);
             }
-            // A body of Keyloom's own ends with trailers, whatever went wrong.
-            Some(Err(_)) | None => {}
         }
         Poll::Ready(frame)
     }

@@ -45,9 +45,6 @@ const ORDER: [&str; 22] = [
     "cli",
 ];
 
-/// Arrows that still run up: from, to. The list only shrinks.
-const KNOWN: &[(&str, &str)] = &[];
-
 const SOURCE: &str = "proxy/src/";
 const ROOT: &str = "lib.rs";
 
@@ -56,10 +53,10 @@ type Arrows = BTreeMap<(String, String), String>;
 
 /// What is wrong with the arrows in these files, which are paths and texts of the whole project.
 pub(super) fn check(texts: &[(String, String)]) -> Vec<Fault> {
-    faults(texts, &ORDER, KNOWN)
+    faults(texts, &ORDER)
 }
 
-fn faults(texts: &[(String, String)], order: &[&str], known: &[(&str, &str)]) -> Vec<Fault> {
+fn faults(texts: &[(String, String)], order: &[&str]) -> Vec<Fault> {
     let files = texts.iter().filter_map(|(path, text)| {
         let below = path.strip_prefix(SOURCE)?;
         (below.ends_with(".rs") && !is_test(below)).then_some((below, text))
@@ -87,7 +84,6 @@ fn faults(texts: &[(String, String)], order: &[&str], known: &[(&str, &str)]) ->
     let judge = |((from, to), file): (&(String, String), &String)| {
         let what = match (place(from), place(to)) {
             (Some(above), Some(below)) if below < above => return None,
-            _ if known.contains(&(from, to)) => return None,
             (Some(_), Some(_)) => format!("`{from}` may not use `{to}`, which stands above it"),
             (None, _) => format!("`{from}` has no place in the order of tidy/modules.rs"),
             (_, None) => format!("`{to}` has no place in the order of tidy/modules.rs"),
@@ -177,7 +173,7 @@ mod tests {
         let root = "mod ground;\npub use top::{Top, Hat as Cap};\npub use ground::Floor;";
         let files = [("proxy/src/lib.rs", root), (file, text)];
         let files = files.map(|(path, text)| (path.to_owned(), text.to_owned()));
-        let faults = faults(&files, &ORDER, &[("ground", "middle")]);
+        let faults = faults(&files, &ORDER);
         let faults: Vec<_> = faults.iter().map(Fault::to_string).collect();
         assert_eq!(faults, expected);
     }
@@ -193,7 +189,6 @@ mod tests {
         ] {
             check("proxy/src/top.rs", good, &[]);
         }
-        check("proxy/src/ground.rs", "use crate::middle::x;", &[]);
         check("proxy/src/main.rs", "use crate::top;", &[]);
         check("other/src/ground.rs", "use crate::top;", &[]);
     }

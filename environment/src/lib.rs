@@ -16,7 +16,7 @@ mod throttle;
 pub use coalesced::CoalescedIo;
 pub use network::TokioDial;
 pub use random::{OsRandom, SeededRandom};
-pub use throttle::ReadThrottle;
+pub use throttle::{ReadThrottle, Throttle};
 
 /// A byte stream to or from a peer.
 pub trait Connection: AsyncRead + AsyncWrite + Send + Unpin + 'static {}

@@ -13,6 +13,10 @@
 use std::{
     io,
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, ready},
 };
 
@@ -34,7 +38,22 @@ const BUSY: u32 = 12;
 #[derive(Debug)]
 pub struct ReadThrottle<C> {
     inner: C,
-    pace: Option<Pace>,
+    pace: Option<(Throttle, Pace)>,
+}
+
+/// Whether connections are throttled, all those that were made with a clone of it: off at first.
+#[derive(Clone, Debug, Default)]
+pub struct Throttle(Arc<AtomicBool>);
+
+impl Throttle {
+    /// Throttles the connections from now on.
+    pub fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 #[derive(Debug)]
@@ -56,8 +75,8 @@ impl<C> ReadThrottle<C> {
         Self { inner, pace: None }
     }
 
-    /// A connection that is read at a pace.
-    pub fn new(inner: C) -> Self {
+    /// A connection that is read at a pace once the throttle is set.
+    pub fn new(inner: C, throttle: Throttle) -> Self {
         let now = Instant::now();
         let pace = Pace {
             last: now,
@@ -68,7 +87,7 @@ impl<C> ReadThrottle<C> {
         };
         Self {
             inner,
-            pace: Some(pace),
+            pace: Some((throttle, pace)),
         }
     }
 }
@@ -116,7 +135,7 @@ impl<C: AsyncRead + Unpin> AsyncRead for ReadThrottle<C> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let Self { inner, pace } = &mut *self;
-        let Some(pace) = pace else {
+        let Some((_, pace)) = pace.as_mut().filter(|(throttle, _)| throttle.is_set()) else {
             return Pin::new(inner).poll_read(context, buffer);
         };
         ready!(pace.poll_due(context));
@@ -172,6 +191,12 @@ mod tests {
 
     use super::*;
 
+    fn set() -> Throttle {
+        let throttle = Throttle::default();
+        throttle.set();
+        throttle
+    }
+
     async fn read(paced: &mut ReadThrottle<DuplexStream>) -> usize {
         let mut room = [0; 100];
         paced.read(&mut room).await.unwrap()
@@ -180,7 +205,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_comes_seldom_is_read_at_once() {
         let (mut peer, own) = duplex(1000);
-        let mut paced = ReadThrottle::new(own);
+        let mut paced = ReadThrottle::new(own, set());
         for _ in 0..100 {
             sleep(Duration::from_millis(2)).await;
             let came = Instant::now();
@@ -195,7 +220,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_comes_fast_is_read_in_few_pieces_soon_and_whole() {
         let (mut peer, own) = duplex(100_000);
-        let mut paced = ReadThrottle::new(own);
+        let mut paced = ReadThrottle::new(own, set());
         let writer = tokio::spawn(async move {
             for number in 0..10_000_u32 {
                 peer.write_all(&number.to_be_bytes()).await.unwrap();
@@ -218,14 +243,23 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_that_is_not_paced_is_never_held_up() {
-        let (mut peer, own) = duplex(1000);
-        let mut paced = ReadThrottle::not(own);
-        let begun = Instant::now();
-        for _ in 0..1000 {
-            peer.write_all(b"event").await.unwrap();
-            assert_eq!(read(&mut paced).await, 5);
+    async fn one_that_is_not_paced_or_whose_throttle_is_not_set_is_never_held_up() {
+        type Make = fn(DuplexStream) -> ReadThrottle<DuplexStream>;
+        let make: [Make; 2] = [ReadThrottle::not, |own| {
+            ReadThrottle::new(own, Throttle::default())
+        }];
+        for make in make {
+            let (mut peer, own) = duplex(1000);
+            let mut paced = make(own);
+            let begun = Instant::now();
+            for _ in 0..1000 {
+                let (count, ()) = tokio::join!(read(&mut paced), async {
+                    tokio::task::yield_now().await;
+                    peer.write_all(b"event").await.unwrap();
+                });
+                assert_eq!(count, 5);
+            }
+            assert_eq!(begun.elapsed(), Duration::ZERO);
         }
-        assert_eq!(begun.elapsed(), Duration::ZERO);
     }
 }

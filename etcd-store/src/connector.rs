@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
 
 use super::slot::{Link, Watched};
-use keyloom_environment::{Address, CoalescedIo, Connection, Dial, ReadThrottle};
+use keyloom_environment::{Address, CoalescedIo, Connection, Dial, ReadThrottle, Throttle};
 use keyloom_store::Lane;
 
 /// From the dial to the end of TLS's handshake. A host that is there needs a few round trips.
@@ -57,6 +57,8 @@ pub(super) struct Connector {
     pub(super) dial: Arc<dyn Dial>,
     pub(super) address: Address,
     pub(super) tls: Option<(TlsConnector, ServerName<'static>)>,
+    /// Of the connections for watches.
+    pub(super) throttle: Throttle,
 }
 
 impl Connector {
@@ -64,7 +66,7 @@ impl Connector {
         let connection = timeout(CONNECT_TIMEOUT, self.connection()).await;
         let connection = connection.map_err(|_| ConnectError::TimedOut)??;
         let connection = match lane {
-            Lane::Watch => ReadThrottle::new(connection),
+            Lane::Watch => ReadThrottle::new(connection, self.throttle.clone()),
             Lane::Unary | Lane::Bulk => ReadThrottle::not(connection),
         };
         let handshake = builder(lane).handshake(CoalescedIo::keeping(connection));

@@ -164,6 +164,10 @@ impl Store for EtcdStore {
         Box::pin(async move { stream::open(core, rpc, requests).await })
     }
 
+    fn throttle_watches(&self) {
+        self.core.throttle.set();
+    }
+
     fn with_own_connections(&self) -> Option<Arc<dyn Store>> {
         Some(Arc::new(Self::of(Arc::clone(&self.made))))
     }

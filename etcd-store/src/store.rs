@@ -22,7 +22,7 @@ use super::{
     tour::Tour,
 };
 use crate::metrics::{Metrics, StoreMetrics};
-use keyloom_environment::Random;
+use keyloom_environment::{Random, Throttle};
 use keyloom_store::{CallError, Lane};
 
 /// A store's state, shared by its calls.
@@ -36,6 +36,8 @@ pub(super) struct Core {
     /// Whether a prober is there.
     pub(super) probing: AtomicBool,
     pub(super) metrics: Arc<StoreMetrics>,
+    /// Of the connections for watches.
+    pub(super) throttle: Throttle,
     pub(super) permits: Semaphore,
     /// How many wait for a permit.
     pub(super) waiting: AtomicUsize,
@@ -52,11 +54,13 @@ impl Core {
     ) -> Self {
         let metrics = Arc::new(metrics.of_store(&config.name));
         let tls = config.tls.map(|tls| TlsConnector::from(tls.client));
+        let throttle = Throttle::default();
         let endpoint = |endpoint: EtcdEndpoint| {
             let connector = Connector {
                 dial: Arc::clone(&environment.dial),
                 address: endpoint.address,
                 tls: tls.clone().zip(endpoint.server_name),
+                throttle: throttle.clone(),
             };
             Endpoint::new(connector, endpoint.authority, config.connections, &metrics)
         };
@@ -69,6 +73,7 @@ impl Core {
             session: config.credentials.map(Session::new),
             probing: AtomicBool::new(false),
             metrics: Arc::clone(&metrics),
+            throttle: throttle.clone(),
             permits: Semaphore::new(config.limits.max_in_flight.min(Semaphore::MAX_PERMITS)),
             waiting: AtomicUsize::new(0),
             turn: AtomicUsize::new(0),

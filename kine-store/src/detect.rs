@@ -155,6 +155,10 @@ impl Store for Detected {
         Some(Arc::new(Self::new(name, raw, Arc::clone(random))))
     }
 
+    fn throttle_watches(&self) {
+        self.inner.raw.throttle_watches();
+    }
+
     fn refuses_the_ledger(&self) -> BoxFuture<'static, Result<Option<&'static str>, CallError>> {
         let inner = Arc::clone(&self.inner);
         async move {

@@ -186,6 +186,11 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         None
     }
 
+    /// From now on the store's watches are read for many clients at once: while much comes they may
+    /// be read in few and large pieces, each up to about 1 ms late. Without this every event is read
+    /// as soon as it comes.
+    fn throttle_watches(&self) {}
+
     /// Why the store cannot keep the ledger, and so cannot be the default store. Nothing is written
     /// to find that out.
     ///

@@ -104,6 +104,7 @@ async fn read(
     let member = &followed.member;
     let feed = feeds.with(|hub, _| hub.open_feed(member.slot, previous.at_any_rate));
     let mut feed = feed.unwrap_or(Feed::after(StoreRev::FIRST));
+    member.store.throttle_watches();
     let answers = feeds.open(member, &feed).await?;
     // It is let in: where it was away while the order was lost, its place is known by now.
     if feeds.with(|hub, order| hub.returned(member.slot, order)) {

@@ -147,13 +147,13 @@ impl<S: Session> Engine<S> {
         check_range(&request).map_err(refused)?;
         let (before, shared) = (self.shared.clone(), self.shared.clone());
         let keys = KeyRange::from_request(&request.key, &request.range_end);
-        let glance = move || before.census.glance(&keys);
+        let glance = move || before.key_counts.glance(&keys);
         let read = move |session: &mut S, glance| {
             let marks = session.marks()?;
             let scope = Scope {
                 marks: &marks,
                 seen: marks.revision,
-                glance: Some((&shared.census, &glance)),
+                glance: Some((&shared.key_counts, &glance)),
             };
             let mut answer = RangeAnswer::new(&shared.header(marks.revision));
             let ranged = range(session, &scope, &request, &mut answer)?;

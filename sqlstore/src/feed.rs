@@ -83,7 +83,7 @@ pub(crate) struct Feed {
 
 /// What a watch finds in the feed.
 #[derive(Debug)]
-pub(crate) enum Found {
+pub(crate) enum Recent {
     /// Every revision from the one asked for up to the head, or as much as was allowed.
     Here(Vec<Arc<Revision>>),
     /// It has to be read from the database.
@@ -154,14 +154,14 @@ impl Feed {
     }
 
     /// The revisions from `from` on, as many as fit `bytes`, at least one; none above `to`.
-    pub(crate) fn take(&self, from: i64, to: i64, with_prev: bool, bytes: usize) -> Found {
+    pub(crate) fn take(&self, from: i64, to: i64, with_prev: bool, bytes: usize) -> Recent {
         let state = self.state.read();
         let first = state
             .revisions
             .front()
             .map_or(state.head + 1, |first| first.revision);
         let Ok(skip) = usize::try_from(from - first) else {
-            return Found::Gone;
+            return Recent::Gone;
         };
         let (mut taken, mut size) = (Vec::new(), 0);
         for revision in state.revisions.range(skip.min(state.revisions.len())..) {
@@ -175,9 +175,9 @@ impl Feed {
             taken.push(revision.clone());
         }
         if taken.is_empty() && from <= to.min(state.head) {
-            return Found::Gone;
+            return Recent::Gone;
         }
-        Found::Here(taken)
+        Recent::Here(taken)
     }
 
     pub(crate) fn wants_prev(&self) -> bool {

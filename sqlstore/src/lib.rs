@@ -5,14 +5,14 @@
 //! | `engine` | every call, to the writer or to a reader |
 //! | `kv`, `lease`, `watch` | etcd's semantics, on any dialect |
 //! | `writer` | the one thread that gives out revisions; batches, chores |
-//! | `readers`, `feed`, `census` | reading: snapshots, newest events, counts |
+//! | `readers`, `feed`, `key_counts` | reading: snapshots, newest events, counts |
 //! | `session` | what is asked of a database: the seam |
 //! | `dialect` | what stands behind the seam: SQLite |
 //!
 //! Another dialect (PostgreSQL, MySQL) is another folder in `dialect`: an implementation of
 //! `session::Session`, the whole of what the core asks of a database, and of opening and closing
 //! one. Nothing else knows SQL or a file: `engine`, `kv`, `lease`, `watch`, `writer`, `readers`,
-//! `feed` and `census` are generic over the session. Who may be the one writer is the dialect's to
+//! `feed` and `key_counts` are generic over the session. Who may be the one writer is the dialect's to
 //! settle when it opens a database, and so is [`Importer`]: with SQLite both are about files.
 
 mod engine;
@@ -24,7 +24,7 @@ mod watch;
 
 mod writer;
 
-mod census;
+mod key_counts;
 mod feed;
 mod readers;
 mod usage;

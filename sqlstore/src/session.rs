@@ -33,8 +33,8 @@ use keyloom_etcd_api::{KeyRange, mvccpb::KeyValue};
 use keyloom_etcd_semantics::Fields;
 
 use crate::{
-    census::BlockChange,
     error::SqlFault,
+    key_counts::BlockChange,
     usage::{ClassChange, Usage},
 };
 
@@ -42,7 +42,7 @@ pub(crate) type Sql<T> = Result<T, SqlFault>;
 
 /// The place of a change in the order of all changes. Clients never see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Place(pub(crate) i64);
+pub(crate) struct ChangeSeq(pub(crate) i64);
 
 /// Where the store stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,11 +50,11 @@ pub(crate) struct Marks {
     /// The revision of the last change; 1 in an empty store.
     pub(crate) revision: i64,
     /// The place of the next change.
-    pub(crate) next_place: Place,
+    pub(crate) next_place: ChangeSeq,
     /// What the last compaction was asked for; -1 before the first, as in etcd.
     pub(crate) compacted: i64,
     /// Up to here the rows that the compaction leaves behind are removed.
-    pub(crate) swept: Place,
+    pub(crate) swept: ChangeSeq,
 }
 
 /// Who the store is. Drawn when it was created.
@@ -81,7 +81,7 @@ pub(crate) trait HighWaterMark: std::fmt::Debug + Send + Sync {
 /// What is known of a living key without reading its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
-    pub(crate) place: Place,
+    pub(crate) place: ChangeSeq,
     pub(crate) mod_revision: i64,
     pub(crate) create_revision: i64,
     pub(crate) version: i64,
@@ -148,7 +148,7 @@ pub(crate) enum At {
     /// The newest, what the session itself has written included.
     Now,
     /// As it was after the change at this place.
-    After(Place),
+    After(ChangeSeq),
 }
 
 /// Whether a scan reads values.
@@ -215,7 +215,7 @@ pub(crate) struct Space {
 pub(crate) type Visit<'v> = &'v mut dyn FnMut(&Row<'_>) -> bool;
 
 /// Takes changes with their places; `false` ends the scan.
-pub(crate) type VisitChange<'v> = &'v mut dyn FnMut(Place, &Row<'_>) -> bool;
+pub(crate) type VisitChange<'v> = &'v mut dyn FnMut(ChangeSeq, &Row<'_>) -> bool;
 
 /// One connection to the database. Not shared: each thread has its own.
 pub(crate) trait Session: Send + 'static {
@@ -246,9 +246,9 @@ pub(crate) trait Session: Send + 'static {
     /// A living key as it is now.
     fn entry(&mut self, key: &[u8]) -> Sql<Option<Entry>>;
     /// The value that the change at `place` set.
-    fn value(&mut self, place: Place) -> Sql<Bytes>;
+    fn value(&mut self, place: ChangeSeq) -> Sql<Bytes>;
     /// The last change of `key` at or before `place`, deletions included.
-    fn last_change(&mut self, key: &[u8], place: Place) -> Sql<Option<KeyValue>>;
+    fn last_change(&mut self, key: &[u8], place: ChangeSeq) -> Sql<Option<KeyValue>>;
     /// The living keys of a range in their order.
     fn scan(&mut self, range: &KeyRange, at: At, values: Values, visit: Visit<'_>) -> Sql<()>;
     /// How many living keys a range has, without reading values.
@@ -258,21 +258,21 @@ pub(crate) trait Session: Send + 'static {
     /// The changes in `(from, to]` in their order.
     fn changes(
         &mut self,
-        from: Place,
-        to: Place,
+        from: ChangeSeq,
+        to: ChangeSeq,
         values: Values,
         visit: VisitChange<'_>,
     ) -> Sql<()>;
     /// The place of the last change at or below a revision.
-    fn place_at(&mut self, revision: i64, marks: &Marks) -> Sql<Place>;
+    fn seq_at(&mut self, revision: i64, marks: &Marks) -> Sql<ChangeSeq>;
 
     /// Adds a change to the history.
-    fn append(&mut self, place: Place, row: &Row<'_>) -> Sql<()>;
+    fn append(&mut self, place: ChangeSeq, row: &Row<'_>) -> Sql<()>;
     fn set_current(&mut self, key: &[u8], entry: &Entry) -> Sql<()>;
     fn remove_current(&mut self, key: &[u8]) -> Sql<()>;
     /// Removes what the changes in `(from, to]` have superseded, and those of them that are
     /// deletions below `revision`.
-    fn sweep(&mut self, from: Place, to: Place, revision: i64) -> Sql<usize>;
+    fn sweep(&mut self, from: ChangeSeq, to: ChangeSeq, revision: i64) -> Sql<usize>;
 
     /// Every lease, the next to expire first.
     fn leases(&mut self) -> Sql<Vec<LeaseRow>>;

@@ -9,10 +9,10 @@ use keyloom_environment::Random;
 use keyloom_etcd_api::etcdserverpb::ResponseHeader;
 
 use crate::{
-    census::Census,
     clock::WallClock,
     error::Origin,
     feed::Feed,
+    key_counts::KeyCounts,
     metrics::StoreMetrics,
     options::StoreOptions,
     session::{HighWaterMark, Identity},
@@ -29,7 +29,7 @@ pub(crate) struct Shared {
     pub(crate) random: Arc<dyn Random>,
     pub(crate) metrics: Arc<StoreMetrics>,
     pub(crate) feed: Feed,
-    pub(crate) census: Census,
+    pub(crate) key_counts: KeyCounts,
     pub(crate) usages: Usages,
     pub(crate) given_out: Box<dyn HighWaterMark>,
     /// When the next lease ends; the writer's, for the timer.

@@ -36,7 +36,7 @@ statements! {
     Counts => "counts",
     SetCounts => "set_counts",
     Changes => "changes",
-    PlaceAt => "place_at",
+    PlaceAt => "seq_at",
     Append => "append",
     SetCurrent => "set_current",
     RemoveCurrent => "remove_current",

@@ -5,7 +5,7 @@
 //! the ones before it did; none is answered before the commit.
 //!
 //! ```text
-//!  queue -> begin -> apply each -> commit -> publish (census, feed) -> answer -> queue ...
+//!  queue -> begin -> apply each -> commit -> publish (key counts, feed) -> answer -> queue ...
 //!             |          |           |
 //!             |          |           +-- error: nobody knows: all Unknown, state read anew
 //!             |          +-- error of the database: nothing happened; each again by itself
@@ -239,17 +239,19 @@ impl<S: Session> Writer<S> {
 
     /// Takes over the counts that are kept, or counts.
     fn load_counts(&mut self, marks: &Marks) -> Sql<()> {
-        let Shared { census, usages, .. } = self.shared.as_ref();
+        let Shared {
+            key_counts, usages, ..
+        } = self.shared.as_ref();
         let kept = self.session.counts()?;
         self.keeps_counts = kept.is_some();
         if let Some(Counts { blocks, classes }) = kept {
-            census.restore(marks, blocks);
+            key_counts.restore(marks, blocks);
             usages.restore(classes);
             return Ok(());
         }
         usages.clear();
         let session = &mut self.session;
-        census.rebuild(marks, |visit| {
+        key_counts.rebuild(marks, |visit| {
             session.sizes(&mut |key, size| {
                 visit(key);
                 let length = i64::try_from(key.len()).unwrap_or(i64::MAX);
@@ -262,7 +264,7 @@ impl<S: Session> Writer<S> {
     /// is opened.
     fn keep_counts(&mut self) -> Sql<()> {
         let counts = CountChanges {
-            blocks: self.shared.census.blocks(),
+            blocks: self.shared.key_counts.blocks(),
             classes: self.shared.usages.all(),
         };
         self.session.begin_write(Survives::WithTheNext)?;
@@ -283,7 +285,7 @@ impl<S: Session> Writer<S> {
             .metrics
             .leases
             .set(i64::try_from(self.leases.len()).unwrap_or(i64::MAX));
-        shared.metrics.objects.set(shared.census.total());
+        shared.metrics.objects.set(shared.key_counts.total());
         shared.metrics.bytes.set(shared.usages.bytes());
     }
 

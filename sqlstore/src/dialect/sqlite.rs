@@ -13,8 +13,8 @@ use crate::{
     error::{FaultKind, Origin, SqlFault},
     metrics::StoreMetrics,
     session::{
-        At, CountChanges, Counts, Entry, LeaseRow, Marks, Place, Room, Row, Session, Space, Sql,
-        Survives, Values, Visit, VisitChange,
+        At, ChangeSeq, CountChanges, Counts, Entry, LeaseRow, Marks, Room, Row, Session, Space,
+        Sql, Survives, Values, Visit, VisitChange,
     },
     statement::Statement,
 };
@@ -228,9 +228,9 @@ fn read_row<'a>(row: &'a rusqlite::Row<'_>) -> rusqlite::Result<Row<'a>> {
 fn read_marks(row: &rusqlite::Row<'_>) -> rusqlite::Result<Marks> {
     Ok(Marks {
         revision: row.get(0)?,
-        next_place: Place(row.get(1)?),
+        next_place: ChangeSeq(row.get(1)?),
         compacted: row.get(2)?,
-        swept: Place(row.get(3)?),
+        swept: ChangeSeq(row.get(3)?),
     })
 }
 
@@ -244,7 +244,7 @@ fn read_lease(row: &rusqlite::Row<'_>) -> rusqlite::Result<LeaseRow> {
 
 fn read_entry(row: &rusqlite::Row<'_>) -> rusqlite::Result<Entry> {
     Ok(Entry {
-        place: Place(row.get(0)?),
+        place: ChangeSeq(row.get(0)?),
         mod_revision: row.get(1)?,
         create_revision: row.get(2)?,
         version: row.get(3)?,
@@ -326,14 +326,14 @@ impl Session for SqliteSession {
         self.one(Statement::Entry, sql!("entry"), [key], read_entry)
     }
 
-    fn value(&mut self, place: Place) -> Sql<Bytes> {
+    fn value(&mut self, place: ChangeSeq) -> Sql<Bytes> {
         self.timed(Statement::Value, |connection| {
             let mut statement = connection.prepare_cached(sql!("value"))?;
             statement.query_row([place.0], |row| bytes(row, 0))
         })
     }
 
-    fn last_change(&mut self, key: &[u8], place: Place) -> Sql<Option<KeyValue>> {
+    fn last_change(&mut self, key: &[u8], place: ChangeSeq) -> Sql<Option<KeyValue>> {
         let params = params![key, place.0];
         self.one(Statement::LastChange, sql!("last_change"), params, |row| {
             read_row(row).map(Row::to_key_value)
@@ -361,8 +361,8 @@ impl Session for SqliteSession {
 
     fn changes(
         &mut self,
-        from: Place,
-        to: Place,
+        from: ChangeSeq,
+        to: ChangeSeq,
         values: Values,
         visit: VisitChange<'_>,
     ) -> Sql<()> {
@@ -374,7 +374,7 @@ impl Session for SqliteSession {
             let mut statement = connection.prepare_cached(sql)?;
             let mut rows = statement.query([from.0, to.0])?;
             while let Some(row) = rows.next()? {
-                if !visit(Place(row.get(6)?), &read_row(row)?) {
+                if !visit(ChangeSeq(row.get(6)?), &read_row(row)?) {
                     break;
                 }
             }
@@ -382,11 +382,11 @@ impl Session for SqliteSession {
         })
     }
 
-    fn place_at(&mut self, revision: i64, marks: &Marks) -> Sql<Place> {
+    fn seq_at(&mut self, revision: i64, marks: &Marks) -> Sql<ChangeSeq> {
         self.bisect(revision, marks)
     }
 
-    fn append(&mut self, place: Place, row: &Row<'_>) -> Sql<()> {
+    fn append(&mut self, place: ChangeSeq, row: &Row<'_>) -> Sql<()> {
         let Row {
             key,
             mod_revision,
@@ -432,7 +432,7 @@ impl Session for SqliteSession {
         self.execute(Statement::RemoveCurrent, sql!("remove_current"), [key])
     }
 
-    fn sweep(&mut self, from: Place, to: Place, revision: i64) -> Sql<usize> {
+    fn sweep(&mut self, from: ChangeSeq, to: ChangeSeq, revision: i64) -> Sql<usize> {
         let superseded = self.timed(Statement::SweepSuperseded, |connection| {
             connection
                 .prepare_cached(sql!("sweep_superseded"))?

@@ -161,7 +161,7 @@ fn hashed_at<S: Session>(session: &mut S, revision: i64, marks: &Marks) -> Resul
     if revision < marks.compacted {
         return Err(EtcdError::Compacted.into());
     }
-    Ok(At::After(session.place_at(revision, marks)?))
+    Ok(At::After(session.seq_at(revision, marks)?))
 }
 
 /// A hash of every living key at a moment: the same for the same keys, whatever was compacted

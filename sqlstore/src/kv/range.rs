@@ -4,8 +4,8 @@ use keyloom_etcd_api::{EtcdError, KeyRange, etcdserverpb::RangeRequest, mvccpb::
 use keyloom_etcd_semantics::range::{Order, Sorting, has_filters, limit, passes};
 
 use crate::{
-    census::{Census, Glance},
     error::Stop,
+    key_counts::{Glance, KeyCounts},
     session::{At, Marks, Row, Session, Sql, Values},
     wire::Sink,
 };
@@ -19,7 +19,7 @@ pub(crate) struct Scope<'a> {
     /// has changed something.
     pub(crate) seen: i64,
     /// Counts without looking at every key. The writer, inside of a transaction, has none.
-    pub(crate) glance: Option<(&'a Census, &'a Glance)>,
+    pub(crate) glance: Option<(&'a KeyCounts, &'a Glance)>,
 }
 
 /// What an answer says beside its keys.
@@ -47,13 +47,13 @@ impl Scope<'_> {
         Ok(if at == self.seen {
             At::Now
         } else {
-            At::After(session.place_at(at, self.marks)?)
+            At::After(session.seq_at(at, self.marks)?)
         })
     }
 
     fn count<S: Session>(&self, session: &mut S, keys: &KeyRange, at: At) -> Sql<i64> {
         match self.glance {
-            Some((census, glance)) => glance.count(census, session, keys, at, self.marks),
+            Some((key_counts, glance)) => glance.count(key_counts, session, keys, at, self.marks),
             None => session.count(keys, at),
         }
     }

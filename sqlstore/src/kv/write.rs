@@ -20,7 +20,7 @@ use super::range::{Scope, range};
 use crate::{
     error::Stop,
     lease::Leases,
-    session::{At, Entry, Marks, Place, Row, Session, Sql, Values},
+    session::{At, ChangeSeq, Entry, Marks, Row, Session, Sql, Values},
     wire::inner_header,
 };
 
@@ -249,10 +249,10 @@ impl<'a, S: Session> Tx<'a, S> {
     }
 
     /// The place and the revision of the next change.
-    fn next(&self) -> (Place, i64) {
+    fn next(&self) -> (ChangeSeq, i64) {
         let made = i64::try_from(self.changes.len()).unwrap_or(i64::MAX);
         (
-            Place(self.marks.next_place.0 + made),
+            ChangeSeq(self.marks.next_place.0 + made),
             self.marks.revision + 1,
         )
     }

@@ -9,7 +9,7 @@ use keyloom_etcd_api::{
 use crate::{
     error::Stop,
     feed::{Revision, event_bytes},
-    session::{Place, Row, Session, Sql, Values},
+    session::{ChangeSeq, Row, Session, Sql, Values},
 };
 
 /// So many rows are looked at in one read, wanted or not.
@@ -42,15 +42,18 @@ pub(crate) fn catch_up<S: Session>(session: &mut S, ask: &Ask) -> Result<CaughtU
     if ask.from < marks.compacted {
         return Ok(CaughtUp::Compacted(marks.compacted));
     }
-    let before = session.place_at(ask.from - 1, &marks)?;
+    let before = session.seq_at(ask.from - 1, &marks)?;
     let mut chunk = Chunk {
         ask,
         reached: ask.to.min(marks.revision),
         ..Chunk::new(ask)
     };
-    session.changes(before, Place(i64::MAX), Values::Read, &mut |place, row| {
-        chunk.take(place, row)
-    })?;
+    session.changes(
+        before,
+        ChangeSeq(i64::MAX),
+        Values::Read,
+        &mut |place, row| chunk.take(place, row),
+    )?;
     let Chunk {
         reached,
         mut revisions,
@@ -69,11 +72,11 @@ pub(crate) fn catch_up<S: Session>(session: &mut S, ask: &Ask) -> Result<CaughtU
 }
 
 /// What a key was before the revision that begins at a place; `None` where it was not there, or is swept.
-fn prev_kv<S: Session>(session: &mut S, event: &Event, place: Place) -> Sql<Option<KeyValue>> {
+fn prev_kv<S: Session>(session: &mut S, event: &Event, place: ChangeSeq) -> Sql<Option<KeyValue>> {
     let Some(kv) = event.kv.as_ref().filter(|kv| kv.version != 1) else {
         return Ok(None);
     };
-    let before = session.last_change(&kv.key, Place(place.0 - 1))?;
+    let before = session.last_change(&kv.key, ChangeSeq(place.0 - 1))?;
     Ok(before.filter(|before| before.version != 0))
 }
 
@@ -81,8 +84,8 @@ struct Chunk<'a> {
     ask: &'a Ask,
     revisions: Vec<Revision>,
     /// Of each event: the place of its revision's first change. What was before is before that.
-    places: Vec<Place>,
-    first: Place,
+    places: Vec<ChangeSeq>,
+    first: ChangeSeq,
     rows: usize,
     bytes: usize,
     /// Of the last row.
@@ -93,7 +96,7 @@ struct Chunk<'a> {
 impl<'a> Chunk<'a> {
     fn new(ask: &'a Ask) -> Self {
         let (revisions, places) = (Vec::new(), Vec::new());
-        let first = Place(0);
+        let first = ChangeSeq(0);
         Self {
             ask,
             revisions,
@@ -107,7 +110,7 @@ impl<'a> Chunk<'a> {
     }
 
     /// Takes a row; `false` where the chunk is full, which it can be only between revisions.
-    fn take(&mut self, place: Place, row: &Row<'_>) -> bool {
+    fn take(&mut self, place: ChangeSeq, row: &Row<'_>) -> bool {
         if row.mod_revision > self.reached {
             return false;
         }

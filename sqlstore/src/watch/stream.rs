@@ -24,7 +24,7 @@ use super::{
     watcher::Watcher,
 };
 use crate::{
-    feed::{Found, Revision},
+    feed::{Recent, Revision},
     readers::Readers,
     session::Session,
     shared::Shared,
@@ -221,12 +221,12 @@ impl<S: Session> Stream<S> {
         let with_prev = watchers().any(|watcher| watcher.options.prev_kv);
         let (from, to) = (group.next, group.to);
         match self.shared.feed.take(from, to, with_prev, STEP_BYTES) {
-            Found::Here(revisions) => {
+            Recent::Here(revisions) => {
                 let reached = revisions.last().map_or(from - 1, |last| last.revision);
                 let revisions: Vec<&Revision> = revisions.iter().map(AsRef::as_ref).collect();
                 self.deliver(&group, reached, &revisions).await
             }
-            Found::Gone => {
+            Recent::Gone => {
                 let ask = Ask {
                     from,
                     to,

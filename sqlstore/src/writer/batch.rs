@@ -11,11 +11,11 @@ use std::sync::atomic::Ordering;
 
 use super::{Asked, Writer};
 use crate::{
-    census::Move,
     error::{FaultKind, SqlFault, Stop},
     feed::{Revision, apart},
+    key_counts::Move,
     kv::Changed,
-    session::{At, CountChanges, Marks, Place, Room, Session, Sql, Survives, Values},
+    session::{At, ChangeSeq, CountChanges, Marks, Room, Session, Sql, Survives, Values},
     usage::Delta,
 };
 
@@ -94,7 +94,7 @@ impl Batch {
 impl Batch {
     /// The keys that came and went. There is a delta for each change, in the order of places.
     fn moves(&self, before: Marks) -> impl Iterator<Item = Move> {
-        let places = (before.next_place.0..).map(Place);
+        let places = (before.next_place.0..).map(ChangeSeq);
         let moved = places
             .zip(&self.deltas)
             .filter(|(_, delta)| delta.objects != 0);
@@ -245,7 +245,7 @@ impl<S: Session> Writer<S> {
         let session = &mut self.session;
         let blocks = self
             .shared
-            .census
+            .key_counts
             .plan(moves, |range| keys(session, range))?;
         batch.counts = CountChanges {
             blocks,
@@ -265,7 +265,7 @@ impl<S: Session> Writer<S> {
         shared.note(self.marks.revision);
         let CountChanges { blocks, classes } = std::mem::take(&mut batch.counts);
         shared
-            .census
+            .key_counts
             .follow(&self.marks, blocks, batch.moves(before));
         shared.usages.follow(classes);
         shared.feed.follow(batch.revisions, self.marks.compacted);

@@ -19,7 +19,7 @@ use tokio::time::{Duration, Instant};
 use super::{Reply, Writer, batch::Batch};
 use crate::{
     error::SqlFault,
-    session::{Marks, Place, Room, Session, Sql, Survives},
+    session::{ChangeSeq, Marks, Room, Session, Sql, Survives},
 };
 
 /// A slice that takes longer than this, its commit aside, makes the next one smaller.
@@ -48,12 +48,12 @@ const BACK_AT_FIRST: i64 = 32;
 struct Sweep {
     revision: i64,
     /// Up to here it is done.
-    at: Place,
+    at: ChangeSeq,
     /// The last change at or below the compacted revision: the sweep's end.
-    end: Place,
+    end: ChangeSeq,
     /// The last change below it: the next sweep begins there, to take the deletions that this
     /// one has to leave.
-    next: Place,
+    next: ChangeSeq,
 }
 
 #[derive(Debug)]
@@ -128,8 +128,8 @@ impl Chores {
 
     /// Begins the sweep that the marks ask for, if there is one left.
     pub(super) fn begin_sweep<S: Session>(&mut self, session: &mut S, marks: &Marks) -> Sql<()> {
-        let end = session.place_at(marks.compacted, marks)?;
-        let next = session.place_at(marks.compacted - 1, marks)?;
+        let end = session.seq_at(marks.compacted, marks)?;
+        let next = session.seq_at(marks.compacted - 1, marks)?;
         let left = marks.compacted > 0 && marks.swept < end;
         let begin = || Sweep {
             revision: marks.compacted,
@@ -163,7 +163,7 @@ impl Chores {
             return Ok(());
         };
         let began = Instant::now();
-        let to = Place((sweep.at.0 + rows).min(sweep.end.0));
+        let to = ChangeSeq((sweep.at.0 + rows).min(sweep.end.0));
         if let Err(fault) = session.sweep(sweep.at, to, sweep.revision) {
             self.failed(&fault);
             self.spoiled_a_batch = true;

@@ -12,16 +12,16 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
-    census::Census,
     clock::SystemClock,
     dialect::sqlite::{
         Checkpointer, Connect, Role, SqliteOptions, SqliteSession, TimedStatements,
         inject::{Injected, When},
     },
     error::Origin,
-    feed::{Feed, Found},
+    feed::{Feed, Recent},
+    key_counts::KeyCounts,
     metrics::Metrics,
-    session::{At, HighWaterMark, Place, Values},
+    session::{At, ChangeSeq, HighWaterMark, Values},
     statement::Statement,
     usage::Usages,
 };
@@ -72,7 +72,7 @@ fn bench() -> Bench {
         random,
         metrics,
         feed: Feed::new(1 << 20),
-        census: Census::default(),
+        key_counts: KeyCounts::default(),
         usages: Usages::default(),
         next_end: i64::MAX.into(),
         full: false.into(),
@@ -137,7 +137,7 @@ impl Bench {
         assert_eq!(self.writer.marks, marks);
         assert_eq!(self.shared.feed.head(), marks.revision);
         assert_eq!(
-            self.shared.census.total(),
+            self.shared.key_counts.total(),
             i64::try_from(self.keys().len()).unwrap()
         );
         let objects: i64 = self
@@ -147,7 +147,7 @@ impl Bench {
             .iter()
             .map(|(_, usage)| usage.objects)
             .sum();
-        assert_eq!(self.shared.census.total(), objects);
+        assert_eq!(self.shared.key_counts.total(), objects);
         self.check_counts();
     }
 
@@ -175,7 +175,7 @@ impl Bench {
         }
         let changed = |(start, count): &(Bytes, i64)| (start.clone(), Some(*count));
         let kept: Vec<_> = kept.blocks.iter().map(changed).collect();
-        assert_eq!(self.shared.census.blocks(), kept);
+        assert_eq!(self.shared.key_counts.blocks(), kept);
     }
 }
 
@@ -254,7 +254,7 @@ fn a_commit_that_fails_is_unknown_to_all_of_its_batch() {
         if there > 0 {
             assert!(matches!(
                 bench.shared.feed.take(2, head, false, 1),
-                Found::Gone
+                Recent::Gone
             ));
         }
         assert_eq!(code(&bench.ask(vec![put("d")])[0]), Code::Ok);
@@ -403,13 +403,13 @@ fn a_sweep_that_fails_fails_alone() {
     while bench.writer.do_chore() {}
     bench.check();
     let mut rows = 0;
-    let mut count = |_: Place, _: &crate::session::Row<'_>| {
+    let mut count = |_: ChangeSeq, _: &crate::session::Row<'_>| {
         rows += 1;
         true
     };
     bench
         .reader
-        .changes(Place(0), Place(i64::MAX), Values::Leave, &mut count)
+        .changes(ChangeSeq(0), ChangeSeq(i64::MAX), Values::Leave, &mut count)
         .unwrap();
     assert_eq!(rows, 202);
 }
@@ -494,13 +494,13 @@ fn counts_that_are_not_those_of_the_newest_change_are_counted_anew() {
     bench.writer.session.set_counts(&wrong, true).unwrap();
     let place = bench.writer.marks.next_place;
     let marks = Marks {
-        next_place: Place(place.0 + 1),
+        next_place: ChangeSeq(place.0 + 1),
         ..bench.writer.marks
     };
     bench.writer.session.set_marks(&marks).unwrap();
     bench.writer.session.commit().unwrap();
     bench.ask(vec![put("/a/b/c")]);
-    assert_eq!(bench.shared.census.total(), 51);
+    assert_eq!(bench.shared.key_counts.total(), 51);
     bench.check();
 }
 
@@ -524,7 +524,7 @@ fn a_sweep_ends_though_the_writer_never_rests() {
     let end = bench
         .writer
         .session
-        .place_at(revision, &bench.writer.marks)
+        .seq_at(revision, &bench.writer.marks)
         .unwrap();
     let mut batches = 0;
     while bench.writer.marks.swept.0 + 1 < end.0 {
@@ -537,7 +537,7 @@ fn a_sweep_ends_though_the_writer_never_rests() {
 
 /// Counts from blocks are those of a look at every key, now and at any revision.
 #[test]
-fn the_census_counts_what_a_scan_counts() {
+fn the_key_counts_are_what_a_scan_counts() {
     let mut bench = bench();
     let chance = SeededRandom::new(3);
     let next = |below: u64| keyloom_environment::Random::next(&chance) % below;
@@ -568,7 +568,7 @@ fn the_census_counts_what_a_scan_counts() {
         bench.check();
     }
     let marks = bench.writer.marks;
-    assert!(bench.shared.census.total() > 3000);
+    assert!(bench.shared.key_counts.total() > 3000);
     for round in 0..400 {
         if round == 200 {
             // Nothing is remembered after this: differences come from the history.
@@ -580,13 +580,19 @@ fn the_census_counts_what_a_scan_counts() {
             start: key(a.min(b)),
             end: (next(5) > 0).then(|| key(a.max(b))),
         };
-        let glance = bench.shared.census.glance(&keys);
-        let place = Place(next(marks.next_place.0.cast_unsigned()).cast_signed());
+        let glance = bench.shared.key_counts.glance(&keys);
+        let place = ChangeSeq(next(marks.next_place.0.cast_unsigned()).cast_signed());
         for at in [At::Now, At::After(place)] {
             let counted = bench.reader.count(&keys, at).unwrap();
             assert_eq!(
                 glance
-                    .count(&bench.shared.census, &mut bench.reader, &keys, at, &marks)
+                    .count(
+                        &bench.shared.key_counts,
+                        &mut bench.reader,
+                        &keys,
+                        at,
+                        &marks
+                    )
                     .unwrap(),
                 counted
             );

@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::{SqliteSession, blob, read_row, sql};
 use crate::{
-    session::{At, Marks, Place, Sql, Values, Visit},
+    session::{At, ChangeSeq, Marks, Sql, Values, Visit},
     statement::Statement,
 };
 
@@ -62,10 +62,10 @@ impl SqliteSession {
 
     /// Finds the place of the last change at or below a revision: places are in the order of
     /// revisions, so that no index is needed.
-    pub(super) fn bisect(&self, revision: i64, marks: &Marks) -> Sql<Place> {
+    pub(super) fn bisect(&self, revision: i64, marks: &Marks) -> Sql<ChangeSeq> {
         let (mut low, mut high) = (0, marks.next_place.0 - 1);
         if revision >= marks.revision {
-            return Ok(Place(high));
+            return Ok(ChangeSeq(high));
         }
         self.timed(Statement::PlaceAt, |connection| {
             let mut probe = connection.prepare_cached(sql!("probe"))?;
@@ -79,7 +79,7 @@ impl SqliteSession {
                     _ => high = middle - 1,
                 }
             }
-            Ok(Place(low))
+            Ok(ChangeSeq(low))
         })
     }
 }
@@ -123,7 +123,7 @@ fn count_now(connection: &Connection, range: &KeyRange) -> rusqlite::Result<i64>
 fn scan_after(
     connection: &Connection,
     range: &KeyRange,
-    place: Place,
+    place: ChangeSeq,
     values: Values,
     visit: Visit<'_>,
 ) -> rusqlite::Result<()> {
@@ -143,7 +143,7 @@ type OnFound<'f> = &'f mut dyn FnMut(i64) -> rusqlite::Result<bool>;
 fn walk(
     connection: &Connection,
     range: &KeyRange,
-    place: Place,
+    place: ChangeSeq,
     found: OnFound<'_>,
 ) -> rusqlite::Result<()> {
     let mut from = range.start.to_vec();
@@ -157,7 +157,7 @@ fn walk_from(
     connection: &Connection,
     from: &[u8],
     range: &KeyRange,
-    place: Place,
+    place: ChangeSeq,
     found: OnFound<'_>,
 ) -> rusqlite::Result<Walk> {
     let mut statement = connection.prepare_cached(sql!("scan_places"))?;
@@ -195,7 +195,7 @@ fn walk_from(
 fn jump(
     connection: &Connection,
     key: &[u8],
-    place: Place,
+    place: ChangeSeq,
     found: OnFound<'_>,
 ) -> rusqlite::Result<bool> {
     let before = connection

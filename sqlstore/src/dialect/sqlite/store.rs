@@ -19,11 +19,11 @@ use super::{
     lock::{self, Ownership},
 };
 use crate::{
-    census::Census,
     clock::WallClock,
     engine::Engine,
     error::{OpenError, Origin},
     feed::Feed,
+    key_counts::KeyCounts,
     metrics::Metrics,
     readers::{self, Threads},
     session::{Identity, Session as _},
@@ -185,7 +185,7 @@ fn open(
         random,
         metrics,
         feed: Feed::new(options.store.feed_bytes),
-        census: Census::default(),
+        key_counts: KeyCounts::default(),
         usages: Usages::default(),
         next_end: i64::MAX.into(),
         full: false.into(),

@@ -18,7 +18,7 @@ fn what_is_kept_for_watches_keeps_no_request() {
         }
     }
     let head = bench.shared.feed.head();
-    let Found::Here(kept) = bench.shared.feed.take(head, head, true, 1) else {
+    let Recent::Here(kept) = bench.shared.feed.take(head, head, true, 1) else {
         panic!("it is kept");
     };
     let event = kept[0].events[0].clone();

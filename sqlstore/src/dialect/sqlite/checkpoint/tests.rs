@@ -6,7 +6,7 @@ use super::{super::SqliteOptions, *};
 use crate::{
     error::Origin,
     metrics::Metrics,
-    session::{Place, Row, Session as _, Survives},
+    session::{ChangeSeq, Row, Session as _, Survives},
 };
 
 const SMALL: Limits = Limits {
@@ -53,7 +53,7 @@ fn the_log_begins_anew_though_the_writer_never_rests() {
             lease: 0,
             value: &[7; 8000],
         };
-        writer.append(Place(place), &row).unwrap();
+        writer.append(ChangeSeq(place), &row).unwrap();
         writer.commit().unwrap();
         writer.between_writes().unwrap();
         let now = checkpointer.pages.load(Ordering::Relaxed);

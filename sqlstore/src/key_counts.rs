@@ -1,11 +1,10 @@
 //! Counting keys without looking at each.
 //!
 //! kube-apiserver wants the exact count of a prefix with every page of a list, so that counting
-//! would cost more than listing. The census cuts the key space into blocks of a few hundred
-//! keys and knows how many each has: a count is the sum of the whole blocks in its range, plus
-//! a look at the two cut ones. A count at another moment than the census's adds or takes away
-//! the keys that came or went in between: the last of them are remembered, older ones are read
-//! from the history.
+//! would cost more than listing. So the key space is cut into blocks of a few hundred keys, and it
+//! is known how many each has: a count is the sum of the whole blocks in its range, plus a look at
+//! the two cut ones. A count at an earlier or later moment adds or takes away the keys that came or
+//! went in between: the last of them are remembered, older ones are read from the history.
 //!
 //! The counts are kept in the database too, written together with the changes that they count, so
 //! that opening reads one row for each block and not one for each key.
@@ -22,7 +21,7 @@ use bytes::Bytes;
 use keyloom_etcd_api::KeyRange;
 use parking_lot::RwLock;
 
-use crate::session::{At, Marks, Place, Session, Sql, Values};
+use crate::session::{At, ChangeSeq, Marks, Session, Sql, Values};
 
 /// How many keys a new block has.
 const BLOCK: usize = 512;
@@ -47,17 +46,17 @@ struct Block {
 
 #[derive(Debug)]
 struct Blocks {
-    place: Place,
+    place: ChangeSeq,
     revision: i64,
     blocks: Vec<Block>,
     moves: VecDeque<Move>,
-    moves_after: Place,
+    moves_after: ChangeSeq,
 }
 
 /// A key that came (+1) or went (-1).
 #[derive(Clone, Debug)]
 pub(crate) struct Move {
-    pub(crate) place: Place,
+    pub(crate) place: ChangeSeq,
     pub(crate) key: Bytes,
     pub(crate) difference: i64,
 }
@@ -67,11 +66,11 @@ pub(crate) type BlockChange = (Bytes, Option<i64>);
 
 /// The counts of the newest state.
 #[derive(Debug)]
-pub(crate) struct Census {
+pub(crate) struct KeyCounts {
     state: RwLock<Blocks>,
 }
 
-/// What the census knew of a range a moment ago.
+/// What the key counts knew of a range a moment ago.
 ///
 /// Taken before the snapshot that it is used with, so that it is never ahead of it: what lies
 /// between the two can then be read from the snapshot.
@@ -80,27 +79,27 @@ pub(crate) struct Glance(Option<Known>);
 
 #[derive(Debug)]
 struct Known {
-    place: Place,
+    place: ChangeSeq,
     revision: i64,
     /// The whole blocks in the range, as a range.
     whole: KeyRange,
     count: i64,
 }
 
-impl Default for Census {
+impl Default for KeyCounts {
     fn default() -> Self {
         let blocks = vec![Block {
             from: Bytes::new(),
             count: 0,
         }];
         Self {
-            state: RwLock::new(Blocks::new(Place(0), 0, blocks)),
+            state: RwLock::new(Blocks::new(ChangeSeq(0), 0, blocks)),
         }
     }
 }
 
 impl Blocks {
-    fn new(place: Place, revision: i64, blocks: Vec<Block>) -> Self {
+    fn new(place: ChangeSeq, revision: i64, blocks: Vec<Block>) -> Self {
         Self {
             place,
             revision,
@@ -142,7 +141,7 @@ impl Blocks {
     }
 
     /// How many more keys a range has after `to` than after `from`, as far as is remembered.
-    fn difference(&self, keys: &KeyRange, from: Place, to: Place) -> Option<i64> {
+    fn difference(&self, keys: &KeyRange, from: ChangeSeq, to: ChangeSeq) -> Option<i64> {
         if from < self.moves_after || to > self.place {
             return None;
         }
@@ -160,12 +159,12 @@ impl Blocks {
     }
 }
 
-impl Census {
+impl KeyCounts {
     /// Takes over what is kept: the keys of each block.
     pub(crate) fn restore(&self, marks: &Marks, kept: Vec<(Bytes, i64)>) {
         let block = |(from, count)| Block { from, count };
         let blocks = kept.into_iter().map(block).collect();
-        let place = Place(marks.next_place.0 - 1);
+        let place = ChangeSeq(marks.next_place.0 - 1);
         *self.state.write() = Blocks::new(place, marks.revision, blocks);
     }
 
@@ -203,7 +202,7 @@ impl Census {
             in_last += 1;
         })?;
         blocks.push(last);
-        let place = Place(marks.next_place.0 - 1);
+        let place = ChangeSeq(marks.next_place.0 - 1);
         *self.state.write() = Blocks::new(place, marks.revision, blocks);
         Ok(())
     }
@@ -224,7 +223,7 @@ impl Census {
             };
             *counts.entry(at).or_insert(block.count) += difference;
         }
-        Plan {
+        BlockPlan {
             state: &state,
             counts,
         }
@@ -245,7 +244,7 @@ impl Census {
         for step in moves {
             state.remember(&step);
         }
-        state.place = Place(marks.next_place.0 - 1);
+        state.place = ChangeSeq(marks.next_place.0 - 1);
         state.revision = marks.revision;
     }
 
@@ -293,12 +292,12 @@ impl Census {
 }
 
 /// How many keys some blocks will have.
-struct Plan<'s> {
+struct BlockPlan<'s> {
     state: &'s Blocks,
     counts: BTreeMap<usize, i64>,
 }
 
-impl Plan<'_> {
+impl BlockPlan<'_> {
     fn changes(
         mut self,
         mut scan: impl FnMut(&KeyRange) -> Sql<Vec<Bytes>>,
@@ -355,20 +354,20 @@ impl Glance {
     /// How many living keys the range of the glance has, in the session's snapshot.
     pub(crate) fn count<S: Session>(
         &self,
-        census: &Census,
+        key_counts: &KeyCounts,
         session: &mut S,
         keys: &KeyRange,
         at: At,
         marks: &Marks,
     ) -> Sql<i64> {
         let asked = match at {
-            At::Now => Place(marks.next_place.0 - 1),
+            At::Now => ChangeSeq(marks.next_place.0 - 1),
             At::After(place) => place,
         };
         let Some(known) = &self.0 else {
             return session.count(keys, at);
         };
-        let Some(mut count) = known.count_at(census, session, asked, marks)? else {
+        let Some(mut count) = known.count_at(key_counts, session, asked, marks)? else {
             return session.count(keys, at);
         };
         if keys.start < known.whole.start {
@@ -399,9 +398,9 @@ impl Known {
     /// cheaper, or the only way.
     fn count_at<S: Session>(
         &self,
-        census: &Census,
+        key_counts: &KeyCounts,
         session: &mut S,
-        asked: Place,
+        asked: ChangeSeq,
         marks: &Marks,
     ) -> Sql<Option<i64>> {
         let (from, to) = (self.place.min(asked), self.place.max(asked));
@@ -409,10 +408,10 @@ impl Known {
         if from == to {
             return Ok(Some(self.count));
         }
-        if let Some(difference) = census.state.read().difference(&self.whole, from, to) {
+        if let Some(difference) = key_counts.state.read().difference(&self.whole, from, to) {
             return Ok(Some(self.count + sign * difference));
         }
-        // A census from below the compacted revision may miss changes that are swept by now.
+        // Counts from below the compacted revision may miss changes that are swept by now.
         if to.0 - from.0 > FAR || self.revision < marks.compacted {
             return Ok(None);
         }
@@ -423,7 +422,12 @@ impl Known {
 }
 
 /// How many more keys a range has after `to` than after `from`, by the history.
-fn difference<S: Session>(session: &mut S, keys: &KeyRange, from: Place, to: Place) -> Sql<i64> {
+fn difference<S: Session>(
+    session: &mut S,
+    keys: &KeyRange,
+    from: ChangeSeq,
+    to: ChangeSeq,
+) -> Sql<i64> {
     let mut difference = 0;
     session.changes(from, to, Values::Leave, &mut |_, row| {
         if keys.contains(row.key) {
@@ -444,21 +448,21 @@ mod tests {
 
     #[test]
     fn what_is_remembered_keeps_no_request() {
-        let census = Census::default();
+        let key_counts = KeyCounts::default();
         let request = Bytes::from(vec![b'k'; 8 * 1024]);
         let marks = Marks {
             revision: 2,
-            next_place: Place(2),
+            next_place: ChangeSeq(2),
             compacted: -1,
-            swept: Place(0),
+            swept: ChangeSeq(0),
         };
         let came = Move {
-            place: Place(1),
+            place: ChangeSeq(1),
             key: request.slice(..10),
             difference: 1,
         };
-        census.follow(&marks, Vec::new(), std::iter::once(came));
-        let remembered = census.state.read().moves[0].key.clone();
+        key_counts.follow(&marks, Vec::new(), std::iter::once(came));
+        let remembered = key_counts.state.read().moves[0].key.clone();
         assert_eq!(remembered, request.slice(..10));
         assert!(request.is_unique(), "somebody has the request still");
     }

@@ -207,8 +207,11 @@ pub(crate) struct LeaseRow {
 /// What the database takes on disk, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Space {
-    pub(crate) total: i64,
+    /// With the log of what is not in the file yet.
+    pub(crate) on_disk: i64,
     pub(crate) in_use: i64,
+    /// The most that the database may take; 0 where there is no limit.
+    pub(crate) quota: i64,
 }
 
 /// Takes rows; `false` ends the scan.

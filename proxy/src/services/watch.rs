@@ -132,8 +132,10 @@ impl Watching {
 impl Drop for Watching {
     fn drop(&mut self) {
         let stream = &mut self.stream;
-        self.runtime.feeds().with(|hub, _| stream.close(hub));
-        self.runtime.feeds().forget(self.stream.id());
+        let feeds = self.runtime.feeds();
+        // In parts: others get to the hub in between.
+        while !feeds.with(|hub, _| stream.close_some(hub)) {}
+        feeds.forget(self.stream.id());
     }
 }
 

@@ -8,5 +8,7 @@ mod crash;
 mod differential;
 mod import;
 mod open;
+
+mod status;
 mod trouble;
 mod watch;

@@ -21,6 +21,10 @@ pub trait WallClock: fmt::Debug + Send + Sync + 'static {
 pub struct SystemClock;
 
 /// When the process first asked.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "leases last for real time; tests move a clock of their own"
+)]
 static BEGUN: LazyLock<Begun> = LazyLock::new(|| Begun {
     wall: SystemTime::now()
         .duration_since(UNIX_EPOCH)
@@ -44,6 +48,10 @@ impl Begun {
 }
 
 impl WallClock for SystemClock {
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "leases last for real time; tests move a clock of their own"
+    )]
     fn now_ms(&self) -> i64 {
         BEGUN.ms_at(Instant::now())
     }
@@ -55,6 +63,10 @@ mod tests {
 
     /// What the wall's clock says later is not asked.
     #[test]
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "the clock under test is the real one"
+    )]
     fn time_is_what_passed_since_the_start() {
         let steady = Instant::now();
         let begun = Begun {

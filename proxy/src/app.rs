@@ -296,7 +296,7 @@ async fn bind(options: &ServeOptions, environment: &Environment) -> Result<Vec<B
     let mut bound = Vec::new();
     for url in &options.listen {
         let tls = if url.tls {
-            Some(ServerTls::open(&options.tls)?)
+            Some(ServerTls::open(&options.tls, environment.changes)?)
         } else {
             None
         };

@@ -15,6 +15,7 @@ mod strays;
 pub use accepted::AcceptedError;
 pub(crate) use change::Reconfigurer;
 pub use change::{Applied, Refusal};
+pub(crate) use file::Files;
 pub(crate) use following::{FileStatus, Following};
 pub(crate) use hidden::hidden_keys;
 pub use start::BringUpError;

@@ -1,17 +1,24 @@
-//! TLS towards clients, with etcd's flags. The files are looked at with every handshake, as etcd
-//! does: a renewed certificate is shown from then on, and connections that are there stay.
+//! TLS towards clients, with etcd's flags. The files are watched: handshakes show a renewed
+//! certificate as soon as it is read, and open connections stay. No handshake reads a file.
 
-use std::{fs, io, path::PathBuf, sync::Arc};
+use std::{fs, io, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
-use parking_lot::Mutex;
+use arc_swap::ArcSwap;
 use rustls::{
     RootCertStore, ServerConfig,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
     server::{ServerConfig as Config, WebPkiClientVerifier},
 };
+use tokio::time::{MissedTickBehavior, interval};
 use tokio_rustls::TlsAcceptor;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
+
+use crate::{bringup::Files, environment::FileChanges};
+
+/// How often the files are read even if the system reports no change.
+const INTERVAL: Duration = Duration::from_secs(10);
 
 /// `--cert-file`, `--key-file`, `--trusted-ca-file` and `--client-cert-auth`.
 #[derive(Clone, Debug, Default)]
@@ -32,64 +39,127 @@ struct Contents {
 }
 
 /// What handshakes are made with.
-#[derive(Debug)]
 pub(crate) struct ServerTls {
-    files: TlsFiles,
-    current: Mutex<Current>,
+    current: Arc<ArcSwap<TlsAcceptor>>,
+    /// Follows the files for as long as the listener is there.
+    _renewal: AbortOnDropHandle<()>,
 }
 
-struct Current {
-    contents: Contents,
-    acceptor: TlsAcceptor,
+/// What the files held when they were read last, or why they could not be read.
+type Seen = Result<Contents, String>;
+
+/// What came of reading the files once more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Looked {
+    Unchanged,
+    Renewed,
+    /// Logged, and handshakes go on as before.
+    Refused,
 }
 
-impl std::fmt::Debug for Current {
+impl std::fmt::Debug for ServerTls {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // Its contents are a secret.
-        f.debug_struct("Current").finish_non_exhaustive()
+        // What the files hold is a secret.
+        f.debug_struct("ServerTls").finish_non_exhaustive()
     }
 }
 
 impl ServerTls {
-    /// Reads the files.
+    /// Reads the files, and follows them from now on.
     ///
     /// # Errors
     /// Where a file is missing or cannot be used; the text names it.
-    pub(crate) fn open(files: &TlsFiles) -> Result<Self> {
-        let contents = read(files)?;
-        let acceptor = server_config(files, &contents)?.into();
+    pub(crate) fn open(files: &TlsFiles, changes: FileChanges) -> Result<Self> {
+        let renewal = Renewal::of(files)?;
         Ok(Self {
-            files: files.clone(),
-            current: Mutex::new(Current { contents, acceptor }),
+            current: Arc::clone(&renewal.current),
+            _renewal: AbortOnDropHandle::new(tokio::spawn(renewal.run(changes))),
         })
     }
 
-    /// For one handshake. Files that cannot be used now leave what was used before.
+    /// For one handshake.
     pub(crate) fn acceptor(&self) -> TlsAcceptor {
-        let mut current = self.current.lock();
-        match read(&self.files) {
-            Ok(contents) if contents == current.contents => {}
-            Ok(contents) => match server_config(&self.files, &contents) {
-                Ok(config) => {
-                    info!("the server certificate was reloaded");
-                    let acceptor = config.into();
-                    *current = Current { contents, acceptor };
-                }
-                Err(error) => warn!(
-                    "the new server certificate cannot be used; the old one stays in use: {error:#}"
-                ),
-            },
+        TlsAcceptor::clone(&self.current.load())
+    }
+}
+
+/// Keeps what handshakes are made with as the files are.
+struct Renewal {
+    files: TlsFiles,
+    current: Arc<ArcSwap<TlsAcceptor>>,
+    seen: Seen,
+}
+
+impl Renewal {
+    fn of(files: &TlsFiles) -> Result<Self> {
+        let contents = read(files)?;
+        let acceptor = TlsAcceptor::from(server_config(files, &contents)?);
+        Ok(Self {
+            files: files.clone(),
+            current: Arc::new(ArcSwap::from_pointee(acceptor)),
+            seen: Ok(contents),
+        })
+    }
+
+    /// Reads the files again whenever one of them changes, and at an interval.
+    async fn run(mut self, changes: FileChanges) {
+        let TlsFiles {
+            cert,
+            key,
+            trusted_ca,
+            ..
+        } = &self.files;
+        let Some(cert) = cert else { return };
+        let mut files = Files::watch(cert, changes);
+        files.name([key, trusted_ca].into_iter().flatten());
+        let mut ticks = interval(INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = files.changed() => {}
+                _ = ticks.tick() => {}
+            }
+            self.look().await;
+        }
+    }
+
+    async fn look(&mut self) -> Looked {
+        let files = self.files.clone();
+        // Files may be on a slow disk, and keys take time to check.
+        let read = tokio::task::spawn_blocking(move || read(&files));
+        let seen = match read.await {
+            Ok(read) => read.map_err(|error| format!("{error:#}")),
+            // The program ends.
+            Err(_) => return Looked::Unchanged,
+        };
+        if seen == self.seen {
+            return Looked::Unchanged;
+        }
+        let config = match &seen {
+            Ok(contents) => server_config(&self.files, contents),
+            Err(error) => Err(anyhow::anyhow!("{error}")),
+        };
+        self.seen = seen;
+        match config {
+            Ok(config) => {
+                self.current.store(Arc::new(config.into()));
+                info!("the certificate files changed; new connections use them");
+                Looked::Renewed
+            }
             Err(error) => {
-                warn!("the server certificate cannot be read; the old one stays in use: {error:#}")
+                warn!(
+                    "the certificate files changed and cannot be used; new connections use the \
+                     certificate from before: {error:#}"
+                );
+                Looked::Refused
             }
         }
-        current.acceptor.clone()
     }
 }
 
 fn read(files: &TlsFiles) -> Result<Contents> {
     let (Some(cert), Some(key)) = (&files.cert, &files.key) else {
-        bail!("to listen with https:// or unixs://, set --cert-file and --key-file");
+        bail!("to listen with https, --cert-file and --key-file are needed");
     };
     let contents =
         |path: &PathBuf| fs::read(path).with_context(|| format!("reading {}", path.display()));
@@ -134,7 +204,7 @@ fn certificates(text: &[u8], path: Option<&PathBuf>) -> Result<Vec<CertificateDe
         .map_err(io::Error::other)
         .with_context(|| format!("reading the certificates of {}", shown(path)))?;
     if found.is_empty() {
-        bail!("{} has no certificate", shown(path));
+        bail!("{} holds no certificate", shown(path));
     }
     Ok(found)
 }
@@ -142,3 +212,6 @@ fn certificates(text: &[u8], path: Option<&PathBuf>) -> Result<Vec<CertificateDe
 fn shown(path: Option<&PathBuf>) -> String {
     path.map_or_else(String::new, |path| path.display().to_string())
 }
+
+#[cfg(test)]
+mod tests;

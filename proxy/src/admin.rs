@@ -1,27 +1,36 @@
-//! The operator's endpoint: probes, metrics and a look at the ledger, over plain HTTP.
+//! The operator's endpoint: probes, metrics, and what is served, over plain HTTP.
+//!
+//! Every page is a text, and JSON where that is asked for by `Accept: application/json` or
+//! `?format=json`. It is a second listener with the connections of the first (`listen::serve`).
+//! Bounds: [`CONNECTIONS`] at once, the next waits in the kernel's queue; headers must come within
+//! ten seconds; an answer that is not taken is cut off [`DRAIN`] after the end was asked for.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+mod exposition;
+mod page;
+mod probes;
+mod topology;
 
-use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode, header};
-use http_body_util::Full;
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use keyloom_environment::Connection;
+use std::{sync::Arc, time::Duration};
+
+use axum::{Router, http::StatusCode, response::Response, routing::get};
 use parking_lot::RwLock;
 use prometheus_client::{metrics::gauge::Gauge, registry::Registry};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::debug;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
-    bringup::{FileStatus, Stray, StrayCursor},
+    bringup::FileStatus,
     gauges::Gauges,
     instance::Instance,
-    listen::Accept,
+    listen::{self, Accept, Limits},
     stores::Stores,
 };
+use page::Format;
 
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Probes, a scraper and a few operators: far below what the pages could take from the clients.
+const CONNECTIONS: usize = 256;
+
+/// How long answers may be taken after the end was asked for.
+const DRAIN: Duration = Duration::from_secs(1);
 
 /// What the pages show.
 pub(crate) struct Shared {
@@ -68,12 +77,13 @@ impl Shared {
     fn readiness(&self) -> Result<(), String> {
         match &*self.instance.read() {
             Some(instance) => instance.ready(),
-            None => Err("starting: waiting for the stores, or for the leadership".to_owned()),
+            None => Err("starting: waiting for the stores or for the leadership".to_owned()),
         }
     }
 }
 
 impl Shared {
+    /// What serves; `None` while nothing does.
     fn instance(&self) -> Option<Arc<Instance>> {
         self.instance.read().clone()
     }
@@ -86,168 +96,54 @@ impl Shared {
         prometheus_client::encoding::text::encode(&mut page, &self.registry)?;
         Ok(page)
     }
-
-    fn metrics(&self) -> Response<Full<Bytes>> {
-        match self.metrics_page() {
-            Ok(page) => {
-                let mut response = text(StatusCode::OK, page);
-                let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-                let kind = header::HeaderValue::from_static(kind);
-                response.headers_mut().insert(header::CONTENT_TYPE, kind);
-                response
-            }
-            Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
-        }
-    }
 }
 
-/// The topology's pages.
-impl Shared {
-    /// What is served, as a file.
-    fn topology_text(&self) -> Response<Full<Bytes>> {
-        match self.instance() {
-            Some(instance) => text(StatusCode::OK, instance.topology_text()),
-            None => starting(),
-        }
-    }
-
-    /// Whether that is the file.
-    fn topology_status(&self) -> Response<Full<Bytes>> {
-        let Some(instance) = self.instance() else {
-            return starting();
-        };
-        let changes = instance.generation();
-        let page = match self.topology.refused() {
-            None => format!("serving: the topology as given\nchanges: {changes}\n"),
-            Some(why) => format!(
-                "serving: the topology that was accepted before\nchanges: {changes}\n\
-                 refused: {why}\n"
-            ),
-        };
-        text(StatusCode::OK, page)
-    }
-
-    /// `STORE TAB KEY TAB STORE` a line; the last one may be `next TAB PLACE`.
-    async fn strays(&self, query: &str) -> Response<Full<Bytes>> {
-        let Some(instance) = self.instance() else {
-            return starting();
-        };
-        let from = match query.strip_prefix("from=").map(cursor_of) {
-            Some(None) => {
-                let what = "from= takes the place that the page before has behind `next`\n";
-                return text(StatusCode::BAD_REQUEST, what.to_owned());
-            }
-            from => from.flatten(),
-        };
-        let strays = match instance.strays(from).await {
-            Ok(strays) => strays,
-            Err(error) => return text(StatusCode::BAD_GATEWAY, format!("{error}\n")),
-        };
-        let mut page = String::new();
-        for Stray {
-            store,
-            key,
-            routes_to,
-        } in strays.strays
-        {
-            page.push_str(&format!("{store}\t{}\t{routes_to}\n", key.escape_ascii()));
-        }
-        if let Some(StrayCursor { store, key }) = strays.next {
-            let hex: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
-            page.push_str(&format!("next\t{store}:{hex}\n"));
-        }
-        text(StatusCode::OK, page)
-    }
+/// Every page, and where its answer is made.
+fn router(shared: Arc<Shared>) -> Router {
+    Router::new()
+        .route("/livez", get(probes::livez))
+        .route("/readyz", get(probes::readyz))
+        .route("/metrics", get(probes::metrics))
+        .route("/stores", get(probes::stores))
+        .route("/usage", get(probes::usage))
+        .route("/topology", get(topology::topology))
+        .route("/topology/status", get(topology::status))
+        .route("/topology/strays", get(topology::strays))
+        .fallback(no_page)
+        .method_not_allowed_fallback(not_get)
+        .with_state(shared)
 }
 
-fn starting() -> Response<Full<Bytes>> {
-    text(StatusCode::SERVICE_UNAVAILABLE, "starting\n".to_owned())
+async fn no_page(format: Format) -> Response {
+    let pages = "pages: /livez /readyz /metrics /stores /usage /topology /topology/status \
+                 /topology/strays";
+    format.refuse(StatusCode::NOT_FOUND, pages)
 }
 
-/// `STORE:HEX`, as it stands behind `next`.
-fn cursor_of(text: &str) -> Option<StrayCursor> {
-    let (store, hex) = text.split_once(':')?;
-    let mut key = Vec::with_capacity(hex.len() / 2);
-    let mut digits = hex.chars();
-    while let Some(high) = digits.next() {
-        let (high, low) = (high.to_digit(16)?, digits.next()?.to_digit(16)?);
-        key.push(u8::try_from(high * 16 + low).ok()?);
-    }
-    (!key.is_empty()).then(|| StrayCursor {
-        store: store.to_owned(),
-        key: key.into(),
-    })
+async fn not_get(format: Format) -> Response {
+    format.refuse(StatusCode::METHOD_NOT_ALLOWED, "only GET")
 }
 
 /// Serves the pages until `stop` is cancelled.
 pub(crate) async fn serve(listener: Box<dyn Accept>, shared: Arc<Shared>, stop: CancellationToken) {
-    let tasks = TaskTracker::new();
-    loop {
-        let accepted = tokio::select! {
-            () = stop.cancelled() => break,
-            accepted = listener.accept() => accepted,
-        };
-        match accepted {
-            Ok(accepted) => {
-                tasks.spawn(answer(
-                    accepted.connection,
-                    Arc::clone(&shared),
-                    stop.clone(),
-                ));
-            }
-            Err(error) => debug!(%error, "admin connection not accepted"),
-        }
-    }
-    tasks.close();
-    tasks.wait().await;
-}
-
-async fn answer(connection: Box<dyn Connection>, shared: Arc<Shared>, stop: CancellationToken) {
-    let service = service_fn(move |request: Request<Incoming>| {
-        let shared = Arc::clone(&shared);
-        async move { Ok::<_, Infallible>(page(&request, &shared).await) }
-    });
-    let served = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
-        .serve_connection(TokioIo::new(connection), service);
+    let limits = Limits {
+        connections: CONNECTIONS,
+        streams: 100,
+        listener: "admin".into(),
+        ..Limits::default()
+    };
+    let router = router(shared);
+    let pages = move |_peer| router.clone();
+    let served = listen::serve(listener, None, pages, limits, stop.clone());
+    let late = async {
+        stop.cancelled().await;
+        tokio::time::sleep(DRAIN).await;
+    };
     tokio::select! {
-        result = served => if let Err(error) = result { debug!(%error, "admin connection ended") },
-        () = stop.cancelled() => {}
+        () = served => {}
+        () = late => {}
     }
 }
 
-async fn page(request: &Request<Incoming>, shared: &Shared) -> Response<Full<Bytes>> {
-    if request.method() != Method::GET {
-        return text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n".to_owned());
-    }
-    match request.uri().path() {
-        "/livez" => text(StatusCode::OK, "ok\n".to_owned()),
-        "/readyz" => match shared.readiness() {
-            Ok(()) => text(StatusCode::OK, "ok\n".to_owned()),
-            Err(why) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
-        },
-        "/metrics" => shared.metrics(),
-        "/stores" => text(StatusCode::OK, shared.stores.page()),
-        "/usage" => text(StatusCode::OK, shared.stores.usage()),
-        "/topology" => shared.topology_text(),
-        "/topology/status" => shared.topology_status(),
-        "/topology/strays" => {
-            shared
-                .strays(request.uri().query().unwrap_or_default())
-                .await
-        }
-        _ => text(
-            StatusCode::NOT_FOUND,
-            "pages: /livez /readyz /metrics /stores /usage /topology /topology/status \
-             /topology/strays\n"
-                .to_owned(),
-        ),
-    }
-}
-
-fn text(status: StatusCode, text: String) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::from(text));
-    *response.status_mut() = status;
-    response
-}
+#[cfg(test)]
+mod tests;

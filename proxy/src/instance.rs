@@ -205,9 +205,9 @@ impl Instance {
         Arc::clone(&self.reconfigurer)
     }
 
-    /// The topology that is served, as a file without passwords.
-    pub(crate) fn topology_text(&self) -> String {
-        self.services.snapshot.load().topology.to_text()
+    /// The topology that is served.
+    pub(crate) fn topology(&self) -> Topology {
+        self.services.snapshot.load().topology.clone()
     }
 
     /// How many changes of topology were taken.

@@ -3,6 +3,7 @@
 mod url;
 mod acceptor;
 mod tls;
+mod first_bytes;
 mod connection;
 
 pub use acceptor::{Accept, AcceptedConnection, Listen, TokioListen};

@@ -15,6 +15,7 @@ use keyloom_store::Store;
 use keyloom_topology::{Endpoint, StoreSpec, TlsSpec, Topology};
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
+use serde::Serialize;
 
 use crate::environment::Environment;
 
@@ -175,37 +176,57 @@ impl Stores {
         }
     }
 
-    /// A page for operators: one endpoint a line.
-    pub(crate) fn page(&self) -> String {
-        let mut page = String::new();
-        for entry in self.entries.lock().iter() {
-            match (&entry.kind, entry.spec.endpoints.first()) {
-                (Kind::Etcd(store), _) => health_of(store, &mut page),
-                (Kind::File(_), Some(Endpoint::Sqlite(endpoint))) => {
-                    let (name, path) = (&entry.spec.name, &endpoint.path);
-                    page.push_str(&format!("{name}\t{path}\topen\t\n"));
-                }
-                (Kind::File(_), _) => {}
-            }
-        }
-        page
+    /// For operators: the state of every endpoint, in the order of the topology.
+    pub(crate) fn health(&self) -> Vec<EndpointHealth> {
+        let entries = self.entries.lock();
+        let health = entries.iter().flat_map(|entry| match &entry.kind {
+            Kind::Etcd(store) => health_of(store),
+            Kind::File(_) => file_health(&entry.spec),
+        });
+        health.collect()
     }
 
-    /// A page for operators: what the keys of each class take in each store that is a file; one
-    /// class a line: store, class, keys, and bytes of keys and values.
-    pub(crate) fn usage(&self) -> String {
-        let mut page = String::new();
+    /// For operators: what the keys of each class take in each store that is a file.
+    pub(crate) fn usage(&self) -> Vec<ClassUsage> {
+        let mut usages = Vec::new();
         for entry in self.entries.lock().iter() {
             let (Kind::File(store), name) = (&entry.kind, &entry.spec.name) else {
                 continue;
             };
-            for (class, usage) in store.usage() {
-                let (class, objects, bytes) = (class.escape_ascii(), usage.objects, usage.bytes);
-                page.push_str(&format!("{name}\t{class}\t{objects}\t{bytes}\n"));
-            }
+            let usage = store.usage().into_iter();
+            usages.extend(usage.map(|(class, usage)| ClassUsage {
+                store: name.clone(),
+                class: class.escape_ascii().to_string(),
+                keys: usage.objects,
+                bytes: usage.bytes,
+            }));
         }
-        page
+        usages
     }
+}
+
+/// How an endpoint of a store is.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct EndpointHealth {
+    pub(crate) store: String,
+    /// For a database file its path.
+    pub(crate) address: String,
+    /// `unknown` before the first call, `healthy`, `degraded` or `unreachable`; a file is `open`.
+    pub(crate) state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) last_error: Option<String>,
+}
+
+/// What one class of keys takes in a store.
+#[derive(Debug, Serialize)]
+pub(crate) struct ClassUsage {
+    pub(crate) store: String,
+    /// A resource, or the first segments of its keys, with escapes.
+    pub(crate) class: String,
+    pub(crate) keys: i64,
+    /// Of keys and values.
+    pub(crate) bytes: i64,
 }
 
 impl OpenStores for Stores {
@@ -238,18 +259,31 @@ fn check_declared(topology: &Topology, declared: &Declared) -> Result<()> {
     Ok(())
 }
 
-fn health_of(store: &EtcdStore, page: &mut String) {
-    for endpoint in store.health() {
-        let state = match endpoint.state {
+fn health_of(store: &EtcdStore) -> Vec<EndpointHealth> {
+    let health = store.health().into_iter().map(|endpoint| EndpointHealth {
+        store: store.name().to_owned(),
+        address: endpoint.address.to_string(),
+        state: match endpoint.state {
             EndpointState::Untried => "unknown",
             EndpointState::Well => "healthy",
             EndpointState::Unwell => "degraded",
             EndpointState::Unreachable => "unreachable",
-        };
-        let error = endpoint.last_error.as_deref().unwrap_or("");
-        let (name, address) = (store.name(), &endpoint.address);
-        page.push_str(&format!("{name}\t{address}\t{state}\t{error}\n"));
-    }
+        },
+        last_error: endpoint.last_error.map(|error| error.to_string()),
+    });
+    health.collect()
+}
+
+fn file_health(spec: &StoreSpec) -> Vec<EndpointHealth> {
+    let Some(Endpoint::Sqlite(endpoint)) = spec.endpoints.first() else {
+        return Vec::new();
+    };
+    vec![EndpointHealth {
+        store: spec.name.clone(),
+        address: endpoint.path.clone(),
+        state: "open",
+        last_error: None,
+    }]
 }
 
 /// What the files hold that a description names: they are replaced in their place.

@@ -29,6 +29,18 @@ pub(crate) struct Content<'t> {
 
 /// The text of a file that means the same.
 pub(crate) fn written(content: &Content<'_>) -> String {
+    let mut options = SerializerOptions::default();
+    options.quote_all = true;
+    // Its only errors are those of types that YAML cannot hold; the input types are none of them.
+    to_string_with_options(&file(content), options).unwrap_or_default()
+}
+
+/// The same fields as JSON.
+pub(crate) fn json(content: &Content<'_>) -> serde_json::Value {
+    serde_json::to_value(file(content)).unwrap_or_default()
+}
+
+fn file(content: &Content<'_>) -> FileInput {
     let bases = content.bases.iter();
     let backends = content.rules.iter().filter_map(|rule| {
         let StoreIndex(index) = rule.store;
@@ -37,18 +49,14 @@ pub(crate) fn written(content: &Content<'_>) -> String {
     });
     let backends: Vec<_> = backends.collect();
     let refuse = content.delete_range_over_stores == DeleteRangeOverStores::Refuse;
-    let file = FileInput {
+    FileInput {
         default: content.stores.first().map(store).into(),
         registry_prefix: Field::of(Texts::of(
             bases.map(|base| String::from_utf8_lossy(base).into_owned()),
         )),
         delete_range_over_stores: refuse.then_some(DeleteRangeOverStores::Refuse).into(),
         backends: (!backends.is_empty()).then_some(backends).into(),
-    };
-    let mut options = SerializerOptions::default();
-    options.quote_all = true;
-    // Its only errors are those of types that YAML cannot hold; the input types are none of them.
-    to_string_with_options(&file, options).unwrap_or_default()
+    }
 }
 
 fn backend(spec: &StoreSpec, claim: &Matcher) -> BackendInput {

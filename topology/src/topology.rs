@@ -232,13 +232,23 @@ impl Topology {
     /// `${…}`) and without passwords. Read again, it has the same stores and routes.
     #[must_use]
     pub fn to_text(&self) -> String {
+        text::written(&self.content())
+    }
+
+    /// The fields of [`Self::to_text`] as JSON.
+    #[must_use]
+    pub fn to_json(&self) -> serde_json::Value {
+        text::json(&self.content())
+    }
+
+    fn content(&self) -> text::Content<'_> {
         let inner = &self.inner;
-        text::written(&text::Content {
+        text::Content {
             stores: &inner.stores,
             rules: &inner.rules,
             bases: &inner.bases,
             delete_range_over_stores: inner.delete_range_over_stores,
-        })
+        }
     }
 
     /// What would move if `new` replaced this topology, by the names of the stores: nothing is

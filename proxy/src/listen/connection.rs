@@ -1,7 +1,8 @@
 //! Serving connections: one task for each, HTTP/2 for gRPC, HTTP/1 for probes.
 //!
 //! Bounds: [`Limits::connections`] at once, the next waits in the kernel's queue; a TLS handshake
-//! ends after [`Limits::handshake`]; streams and header lists per connection are capped.
+//! ends after [`Limits::handshake`], and so does a connection on which nothing comes; streams and
+//! header lists per connection are capped.
 
 use std::{convert::Infallible, error::Error, sync::Arc, time::Duration};
 
@@ -23,6 +24,7 @@ use tracing::{debug, warn};
 
 use super::{
     acceptor::{Accept, AcceptedConnection},
+    first_bytes::FirstBytes,
     tls::ServerTls,
 };
 use crate::caller::{CertificateNames, Peer};
@@ -171,6 +173,7 @@ async fn answer<S, B>(
         .timer(TokioTimer::new())
         .header_read_timeout(limits.handshake);
     let service = TowerToHyperService::new(service);
+    let connection = FirstBytes::within(limits.handshake, connection);
     let served = builder.serve_connection(TokioIo::new(CoalescedIo::new(connection)), service);
     let mut served = std::pin::pin!(served);
     let result = tokio::select! {

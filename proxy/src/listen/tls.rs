@@ -46,7 +46,7 @@ pub(crate) struct ServerTls {
 }
 
 /// What the files held when they were read last, or why they could not be read.
-type Seen = Result<Contents, String>;
+type LastRead = Result<Contents, String>;
 
 /// What came of reading the files once more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,7 +87,7 @@ impl ServerTls {
 struct Renewal {
     files: TlsFiles,
     current: Arc<ArcSwap<TlsAcceptor>>,
-    seen: Seen,
+    seen: LastRead,
 }
 
 impl Renewal {

@@ -12,6 +12,7 @@
 mod lease_calls;
 mod support;
 
+mod admin;
 mod away;
 mod compares;
 mod differential;

@@ -1,6 +1,8 @@
 //! Watches over three stores, case by case: what a client may ask for, and what it is told when a
 //! store or the ledger does not go on.
 
+mod unreadable;
+
 use std::time::Duration;
 
 use crate::support::{Keyloom, TERM, THREE, get, put, stores, stores_of, streams::Stream};
@@ -591,13 +593,4 @@ async fn a_client_that_sends_no_more_may_go_on_listening() {
     created(&mut stream).await;
     let next = keyloom.put(TENANT, "2").await.unwrap();
     gets(&mut stream, &[(TENANT, next)]).await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_request_that_cannot_be_read_ends_the_stream() {
-    let (keyloom, _stores) = three().await;
-    let mut stream = keyloom.open_watch().await;
-    stream.send_raw(Bytes::from_static(&[0xff; 12]));
-    assert_eq!(stream.end().await.code(), Code::Internal);
-    keyloom.ask(&put(TENANT, "2")).await.unwrap();
 }

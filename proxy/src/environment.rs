@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use keyloom_environment::{Dial, Random};
 
-use crate::{listen::Listen, order::RenewOn};
+use crate::{listen::Listen, order::RenewOn, watched_files::FileChanges};
 
 /// What the program takes from outside.
 #[derive(Clone, Debug)]
@@ -14,15 +14,4 @@ pub struct Environment {
     pub random: Arc<dyn Random>,
     pub changes: FileChanges,
     pub renew_on: RenewOn,
-}
-
-/// How it is learnt that a file changed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum FileChanges {
-    /// The system tells, and a SIGHUP is heard.
-    #[default]
-    Told,
-    /// The files are looked at now and then, and that is all: a simulation has neither threads nor
-    /// signals.
-    Looked,
 }

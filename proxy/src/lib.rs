@@ -22,6 +22,7 @@ mod identity;
 mod stores;
 mod transfer;
 mod topology_file;
+mod watched_files;
 mod admin;
 mod metrics;
 mod gauges;
@@ -31,7 +32,7 @@ pub mod cli;
 
 pub use app::{Announce, ServeOptions, serve};
 pub use bringup::{AcceptedError, Applied, BringUpError, Refusal};
-pub use environment::{Environment, FileChanges};
+pub use environment::Environment;
 pub use feeds::WatchOptions;
 pub use instance::{Instance, Options, StartError};
 pub use listen::{
@@ -41,3 +42,4 @@ pub use metrics::TopologyMetrics;
 pub use order::{LedgerError, RenewOn};
 pub use stack::AdmissionLimits;
 pub use stores::OpenStores;
+pub use watched_files::FileChanges;

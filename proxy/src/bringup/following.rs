@@ -14,14 +14,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
-use super::{
-    Applied, Reconfigurer, Refusal,
-    file::{Files, files_of},
-};
+use super::{Applied, Reconfigurer, Refusal};
 use crate::{
-    environment::FileChanges,
     metrics::{ChangeOutcome, TopologyMetrics},
     topology_file,
+    watched_files::{FileChanges, Files, files_of},
 };
 
 /// How often the files are looked at without being told, and a topology that was refused for

@@ -10,9 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::{
-    environment::{Environment, FileChanges},
-    listen::TokioListen,
-    order::RenewOn,
+    environment::Environment, listen::TokioListen, order::RenewOn, watched_files::FileChanges,
 };
 
 /// How many threads may run at once: the machine's cores, less what the affinity or the cgroup of this

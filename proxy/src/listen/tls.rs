@@ -15,7 +15,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
-use crate::{bringup::Files, environment::FileChanges};
+use crate::watched_files::{FileChanges, Files};
 
 /// How often the files are read even if the system reports no change.
 const INTERVAL: Duration = Duration::from_secs(10);

@@ -12,7 +12,7 @@ use super::{
 };
 
 /// From the ground up: a module may use those before it.
-const ORDER: [&str; 22] = [
+const ORDER: [&str; 23] = [
     // Who calls, and what is seen of it.
     "caller",
     "telemetry",
@@ -22,6 +22,7 @@ const ORDER: [&str; 22] = [
     "gauges",
     // What a request works with, and where it comes from.
     "topology_file",
+    "watched_files",
     "listen",
     "order",
     "environment",

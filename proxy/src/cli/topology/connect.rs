@@ -12,11 +12,12 @@ use tokio::time::timeout;
 use crate::{
     bringup::{ask, hidden_keys},
     cli::say,
-    environment::{Environment, FileChanges},
+    environment::Environment,
     feeds::WatchOptions,
     listen::TokioListen,
     order::RenewOn,
     stores::{Declared, OpenStores as _, Stores},
+    watched_files::FileChanges,
 };
 
 /// How long a store may take to answer.

@@ -20,7 +20,16 @@ use tokio::{
 };
 use tracing::warn;
 
-use crate::environment::FileChanges;
+/// How it is learnt that a file changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FileChanges {
+    /// The system tells, and a SIGHUP is heard.
+    #[default]
+    Told,
+    /// The files are looked at now and then, and that is all: a simulation has neither threads nor
+    /// signals.
+    Looked,
+}
 
 /// A file that is written in pieces is read when it has been left alone for so long,
 const QUIET: Duration = Duration::from_millis(100);

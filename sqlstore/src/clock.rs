@@ -62,11 +62,11 @@ mod tests {
     use super::*;
 
     /// What the wall's clock says later is not asked.
-    #[test]
     #[allow(
         clippy::disallowed_methods,
         reason = "the clock under test is the real one"
     )]
+    #[test]
     fn time_is_what_passed_since_the_start() {
         let steady = Instant::now();
         let begun = Begun {

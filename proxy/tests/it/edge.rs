@@ -60,7 +60,7 @@ impl Program {
         }
         Self {
             child,
-            address: address.expect("it did not start"),
+            address: address.unwrap(),
             _folder: folder,
         }
     }

@@ -19,6 +19,7 @@ use crate::{
     stack::{Admission, AdmissionLimits, Extras, HttpPages, Stack},
     stores::{OpenStores, Stores},
     topology_file,
+    workers::Workers,
 };
 
 /// How long calls may go on after the program was told to end.
@@ -148,6 +149,7 @@ async fn answer_calls(
         listeners,
         &edge.stack(options, instance)?,
         &edge.shared,
+        &environment.workers,
         stop,
         announce,
     );
@@ -329,6 +331,7 @@ fn listen_all(
     listeners: Vec<Bound>,
     stack: &Stack,
     shared: &admin::Shared,
+    workers: &Workers,
     stop: &CancellationToken,
     announce: &Announce,
 ) -> TaskTracker {
@@ -340,6 +343,7 @@ fn listen_all(
         let limits = Limits {
             open: shared.connections(),
             listener: url.to_string().into(),
+            workers: workers.clone(),
             ..Limits::default()
         };
         let service = move |peer| stack.of(&peer);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use keyloom_environment::{Dial, Random};
 
-use crate::{listen::Listen, order::RenewOn, watched_files::FileChanges};
+use crate::{listen::Listen, order::RenewOn, watched_files::FileChanges, workers::Workers};
 
 /// What the program takes from outside.
 #[derive(Clone, Debug)]
@@ -14,4 +14,6 @@ pub struct Environment {
     pub random: Arc<dyn Random>,
     pub changes: FileChanges,
     pub renew_on: RenewOn,
+    /// Which threads answer calls.
+    pub workers: Workers,
 }

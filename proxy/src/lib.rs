@@ -27,6 +27,7 @@ mod admin;
 mod metrics;
 mod gauges;
 mod environment;
+mod workers;
 
 pub mod cli;
 
@@ -43,3 +44,4 @@ pub use order::{LedgerError, RenewOn};
 pub use stack::AdmissionLimits;
 pub use stores::OpenStores;
 pub use watched_files::FileChanges;
+pub use workers::Workers;

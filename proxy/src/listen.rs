@@ -2,6 +2,7 @@
 
 mod url;
 mod acceptor;
+mod late;
 mod tls;
 mod first_bytes;
 mod connection;

@@ -1,5 +1,7 @@
 //! From what a topology says of its stores to stores that can be called.
 
+mod per_worker;
+
 use std::{collections::BTreeMap, fs, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -18,6 +20,7 @@ use prometheus_client::registry::Registry;
 use serde::Serialize;
 
 use crate::environment::Environment;
+use per_worker::PerWorker;
 
 /// Opens the stores that a topology names.
 pub trait OpenStores: std::fmt::Debug + Send + Sync {
@@ -55,7 +58,8 @@ struct Entry {
 
 #[derive(Clone, Debug)]
 enum Kind {
-    Etcd(EtcdStore),
+    /// One for each worker, each with connections of its own.
+    Etcd(Vec<EtcdStore>),
     File(SqliteStore),
 }
 
@@ -104,11 +108,10 @@ impl Stores {
         }
         let kind = self.open_kind(&spec).await?;
         let store: Arc<dyn Store> = match &kind {
-            Kind::Etcd(store) => Arc::new(Detected::new(
-                &spec.name,
-                Arc::new(store.clone()),
-                Arc::clone(&self.environment.random),
-            )),
+            Kind::Etcd(stores) => {
+                let random = Arc::clone(&self.environment.random);
+                Arc::new(Detected::new(&spec.name, of_workers(stores)?, random))
+            }
             Kind::File(store) => Arc::new(store.clone()),
         };
         self.entries.lock().push(Entry {
@@ -123,8 +126,9 @@ impl Stores {
     async fn open_kind(&self, spec: &StoreSpec) -> Result<Kind> {
         match spec.endpoints.first() {
             Some(Endpoint::Etcd(_)) | None => {
-                let store = open_etcd(spec, &self.environment, &self.metrics)?;
-                Ok(Kind::Etcd(store))
+                let open = |_| open_etcd(spec, &self.environment, &self.metrics);
+                let workers = 0..self.environment.workers.count();
+                Ok(Kind::Etcd(workers.map(open).collect::<Result<_>>()?))
             }
             Some(Endpoint::Sqlite(endpoint)) => {
                 ensure!(
@@ -180,7 +184,7 @@ impl Stores {
     pub(crate) fn health(&self) -> Vec<EndpointHealth> {
         let entries = self.entries.lock();
         let health = entries.iter().flat_map(|entry| match &entry.kind {
-            Kind::Etcd(store) => health_of(store),
+            Kind::Etcd(stores) => health_of(stores),
             Kind::File(_) => file_health(&entry.spec),
         });
         health.collect()
@@ -259,9 +263,34 @@ fn check_declared(topology: &Topology, declared: &Declared) -> Result<()> {
     Ok(())
 }
 
-fn health_of(store: &EtcdStore) -> Vec<EndpointHealth> {
-    let health = store.health().into_iter().map(|endpoint| EndpointHealth {
-        store: store.name().to_owned(),
+/// One store for all workers. Each calls it on its own connections.
+fn of_workers(stores: &[EtcdStore]) -> Result<Arc<dyn Store>> {
+    let mut each = stores
+        .iter()
+        .map(|store| Arc::new(store.clone()) as Arc<dyn Store>);
+    let first = each.next().context("a store of no worker")?;
+    let others: Vec<_> = each.collect();
+    Ok(match others.is_empty() {
+        true => first,
+        false => Arc::new(PerWorker::new(first, others)),
+    })
+}
+
+/// Of the workers' connections to an endpoint, those that do worst.
+fn health_of(stores: &[EtcdStore]) -> Vec<EndpointHealth> {
+    let Some((first, others)) = stores.split_first() else {
+        return Vec::new();
+    };
+    let mut health = first.health();
+    for other in others {
+        for (endpoint, other) in health.iter_mut().zip(other.health()) {
+            if other.state as u8 > endpoint.state as u8 {
+                *endpoint = other;
+            }
+        }
+    }
+    let health = health.into_iter().map(|endpoint| EndpointHealth {
+        store: first.name().to_owned(),
         address: endpoint.address.to_string(),
         state: match endpoint.state {
             EndpointState::Untried => "unknown",
@@ -347,6 +376,9 @@ pub(crate) fn open_etcd(
     if let Some(most) = spec.limits.max_in_flight {
         config.limits.max_in_flight = usize::try_from(most)?;
     }
+    // The limit is the store's, and each worker has its part.
+    let workers = environment.workers.count();
+    config.limits.max_in_flight = config.limits.max_in_flight.div_ceil(workers);
     if let Some(timeout) = spec.limits.timeout {
         config.limits.timeout = Duration::max(timeout, Duration::from_millis(1));
     }
@@ -410,6 +442,7 @@ mod tests {
             random: Arc::new(OsRandom),
             changes: crate::FileChanges::Told,
             renew_on: crate::RenewOn::ThisRuntime,
+            workers: crate::Workers::default(),
         };
         let stores = Stores::new(
             &environment,

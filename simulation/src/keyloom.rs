@@ -84,6 +84,7 @@ pub(crate) fn instance(
         random: Arc::new(SeededRandom::new(seed)),
         changes: FileChanges::Looked,
         renew_on: RenewOn::ThisRuntime,
+        workers: keyloom_proxy::Workers::default(),
     };
     let (said, stop, name) = (
         Arc::clone(&instance.said),

@@ -24,6 +24,7 @@ fn shared() -> Arc<Shared> {
         random: Arc::new(OsRandom),
         changes: FileChanges::default(),
         renew_on: crate::RenewOn::ThisRuntime,
+        workers: crate::Workers::default(),
     };
     let mut registry = Registry::default();
     let stores = Stores::new(

@@ -11,6 +11,7 @@ use tracing::info;
 
 use crate::{
     environment::Environment, listen::TokioListen, order::RenewOn, watched_files::FileChanges,
+    workers::Workers,
 };
 
 /// How many threads may run at once: the machine's cores, less what the affinity or the cgroup of this
@@ -25,16 +26,12 @@ pub(super) fn work(
     threads: NonZero<usize>,
     task: impl AsyncFnOnce(Environment, CancellationToken) -> Result<()>,
 ) -> Result<ExitCode> {
-    let mut builder = match threads.get() {
-        // Nothing is handed from one thread to another: a call costs less.
-        1 => tokio::runtime::Builder::new_current_thread(),
-        _ => tokio::runtime::Builder::new_multi_thread(),
-    };
-    let runtime = builder
-        .worker_threads(threads.get())
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("starting the runtime")?;
+    // They end after the command.
+    let (workers, _running) = Workers::start(threads).context("starting the threads")?;
     runtime.block_on(async {
         let stop = CancellationToken::new();
         tokio::spawn(cancel_on_signal(stop.clone()));
@@ -44,6 +41,7 @@ pub(super) fn work(
             random: Arc::new(OsRandom),
             changes: FileChanges::Told,
             renew_on: RenewOn::OwnThread,
+            workers,
         };
         task(environment, stop).await
     })?;

@@ -6,6 +6,8 @@ use futures_util::future::BoxFuture;
 use keyloom_environment::{Address, Connection};
 use tokio::net::{TcpListener, UnixListener};
 
+use super::late::Late;
+
 /// Opens listeners.
 pub trait Listen: fmt::Debug + Send + Sync + 'static {
     /// Listens at an address; port 0 is any free one.
@@ -79,7 +81,7 @@ impl Accept for TcpListener {
             let (stream, from) = Self::accept(self).await?;
             stream.set_nodelay(true)?;
             Ok(AcceptedConnection {
-                connection: Box::new(stream),
+                connection: Box::new(Late::new(stream)?),
                 from: Some(Address::Tcp {
                     host: from.ip().to_canonical().to_string(),
                     port: from.port(),
@@ -102,7 +104,7 @@ impl Accept for UnixListener {
         Box::pin(async move {
             let (stream, _) = Self::accept(self).await?;
             Ok(AcceptedConnection {
-                connection: Box::new(stream),
+                connection: Box::new(Late::new(stream)?),
                 from: None,
             })
         })

@@ -1,4 +1,4 @@
-//! Serving connections: one task for each, HTTP/2 for gRPC, HTTP/1 for probes.
+//! Serving connections: one task for each, on the workers in turn, HTTP/2 for gRPC, HTTP/1 for probes.
 //!
 //! Bounds: [`Limits::connections`] at once, the next waits in the kernel's queue; a TLS handshake
 //! ends after [`Limits::handshake`], and so does a connection on which nothing comes; streams and
@@ -27,7 +27,10 @@ use super::{
     first_bytes::FirstBytes,
     tls::ServerTls,
 };
-use crate::caller::{CertificateNames, Peer};
+use crate::{
+    caller::{CertificateNames, Peer},
+    workers::Workers,
+};
 
 /// The bounds of a listener.
 #[derive(Clone, Debug)]
@@ -40,6 +43,8 @@ pub(crate) struct Limits {
     pub(crate) open: Gauge,
     /// The listener's URL, as callers and logs name it.
     pub(crate) listener: Arc<str>,
+    /// Which threads answer.
+    pub(crate) workers: Workers,
 }
 
 impl Default for Limits {
@@ -50,6 +55,7 @@ impl Default for Limits {
             streams: 16_384,
             open: Gauge::default(),
             listener: Arc::default(),
+            workers: Workers::default(),
         }
     }
 }
@@ -79,7 +85,8 @@ pub(crate) async fn serve<S, B>(
             Ok((accepted, permit)) => {
                 let tls = tls.as_ref().map(ServerTls::acceptor);
                 let (service, limits, stop) = (service.clone(), limits.clone(), stop.clone());
-                tracker.spawn(async move {
+                let workers = limits.workers.clone();
+                workers.spawn(&tracker, async move {
                     limits.open.inc();
                     if let Some((connection, peer)) = secure(accepted, tls, &limits).await {
                         answer(connection, service(Arc::new(peer)), &limits, stop).await;

@@ -12,7 +12,7 @@ use super::{
 };
 
 /// From the ground up: a module may use those before it.
-const ORDER: [&str; 23] = [
+const ORDER: [&str; 24] = [
     // Who calls, and what is seen of it.
     "caller",
     "telemetry",
@@ -23,6 +23,7 @@ const ORDER: [&str; 23] = [
     // What a request works with, and where it comes from.
     "topology_file",
     "watched_files",
+    "workers",
     "listen",
     "order",
     "environment",

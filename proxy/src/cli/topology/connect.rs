@@ -30,6 +30,7 @@ fn stores() -> Stores {
         random: Arc::new(OsRandom),
         changes: FileChanges::Told,
         renew_on: RenewOn::ThisRuntime,
+        workers: crate::Workers::default(),
     };
     let registry = &mut Registry::default();
     let interval = WatchOptions::default().progress_interval;

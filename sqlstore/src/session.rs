@@ -204,11 +204,11 @@ pub(crate) struct LeaseRow {
     pub(crate) expires_ms: i64,
 }
 
-/// What the database takes on disk, in bytes.
+/// What the database takes, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Space {
-    /// With the log of what is not in the file yet.
-    pub(crate) on_disk: i64,
+    /// Without the log, which SQLite keeps at its length after a compaction.
+    pub(crate) total: i64,
     pub(crate) in_use: i64,
     /// The most that the database may take; 0 where there is no limit.
     pub(crate) quota: i64,

@@ -28,7 +28,6 @@ mod importer;
 mod lock;
 mod options;
 mod scan;
-mod space;
 mod schema;
 mod store;
 
@@ -480,7 +479,7 @@ impl Session for SqliteSession {
         let pages = self.pragma(Statement::Space, "page_count")?;
         let unused = self.pragma(Statement::Space, "freelist_count")?;
         Ok(Space {
-            on_disk: space::on_disk(&self.connection).unwrap_or(pages * page),
+            total: pages * page,
             in_use: (pages - unused) * page,
             quota: i64::from(self.max_pages) * page,
         })

@@ -141,6 +141,11 @@ fn killed_child(path: &Path, acknowledgements: usize) -> BTreeMap<i64, (usize, i
 
 /// Every event from a revision on.
 async fn events(store: &SqliteStore, from: i64) -> Vec<Event> {
+    if from > store.revision() {
+        // Nothing is there, and no progress is told before a watch begins (`progressIfSync` in etcd's
+        // `server/storage/mvcc/watchable_store.go`).
+        return Vec::new();
+    }
     let requests = [
         RequestUnion::CreateRequest(WatchCreateRequest {
             key: "\0".into(),

@@ -63,6 +63,12 @@ impl Metadata {
         self.0.as_ref()?.get(name)
     }
 
+    /// Gives a name one value, instead of those that it has.
+    pub fn set(&mut self, name: HeaderName, value: HeaderValue) {
+        let custom = self.0.get_or_insert_default();
+        Arc::make_mut(custom).insert(name, value);
+    }
+
     /// Adds it to the headers of a request, a response or trailers.
     pub fn add_to(&self, headers: &mut HeaderMap) {
         for (name, value) in self.0.iter().flat_map(|custom| custom.iter()) {
@@ -115,5 +121,20 @@ mod tests {
         Metadata::of(&headers(&all)).add_to(&mut handed_on);
         assert_eq!(handed_on, headers(&own));
         assert!(Metadata::of(&headers(&of_the_connection)).is_empty());
+    }
+
+    #[test]
+    fn a_value_that_is_set_is_the_only_one_and_clones_keep_theirs() {
+        let name = HeaderName::from_static("traceparent");
+        let sent = Metadata::of(&headers(&[("traceparent", "a"), ("traceparent", "b")]));
+        let mut changed = sent.clone();
+        changed.set(name.clone(), HeaderValue::from_static("c"));
+        let mut handed_on = HeaderMap::new();
+        changed.add_to(&mut handed_on);
+        assert_eq!(handed_on, headers(&[("traceparent", "c")]));
+        assert_eq!(sent.get(&name).unwrap(), "a");
+        let mut empty = Metadata::default();
+        empty.set(name.clone(), HeaderValue::from_static("d"));
+        assert_eq!(empty.get(&name).unwrap(), "d");
     }
 }

@@ -10,8 +10,14 @@ use std::{
     process::ExitCode,
 };
 
+use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand, ValueEnum};
-use tracing_subscriber::EnvFilter;
+use tracing::Subscriber;
+use tracing_subscriber::{
+    EnvFilter, Layer, layer::SubscriberExt as _, registry::LookupSpan, util::SubscriberInitExt as _,
+};
+
+use crate::telemetry::TraceExport;
 
 /// One etcd v3 endpoint over many stores.
 #[derive(Debug, Parser)]
@@ -56,15 +62,19 @@ enum Command {
 #[must_use]
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    if let Err(error) = log_to_stderr(&arguments) {
-        return fail(&format!("--log: {error}"));
-    }
+    let export = match start_log(&arguments) {
+        Ok(export) => export,
+        Err(error) => return fail(&format!("{error:#}")),
+    };
     let result = match arguments.command {
         Command::Serve(serve) => serve.run(),
         Command::Import(import) => import.run(),
         Command::Export(export) => export.run(),
         Command::Topology(command) => command.run(),
     };
+    if let Some(export) = export {
+        export.finish();
+    }
     match result {
         Ok(code) => code,
         Err(error) => fail(&format!("{error:#}")),
@@ -90,16 +100,39 @@ fn say(line: &str) -> io::Result<()> {
     out.flush()
 }
 
-fn log_to_stderr(arguments: &Arguments) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&arguments.log)?;
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+/// Logs to standard error, and exports traces where the environment asks for it.
+fn start_log(arguments: &Arguments) -> Result<Option<TraceExport>> {
+    let filter = EnvFilter::try_new(&arguments.log).context("--log")?;
+    // Other commands answer no calls.
+    let export = match &arguments.command {
+        Command::Serve(_) => TraceExport::from_environment().context("the export of traces")?,
+        _ => None,
+    };
+    let format = arguments.log_format;
+    match &export {
+        // One filter for all costs less than one for each layer.
+        None => tracing_subscriber::registry()
+            .with(filter)
+            .with(log_layer(format))
+            .init(),
+        Some(export) => tracing_subscriber::registry()
+            .with(log_layer(format).with_filter(filter))
+            .with(export.layer())
+            .init(),
+    }
+    Ok(export)
+}
+
+fn log_layer<S>(format: LogFormat) -> Box<dyn Layer<S> + Send + Sync>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    let layer = tracing_subscriber::fmt::layer()
         // It would be told on standard error too, by a macro that panics where that cannot be written.
         .log_internal_errors(false)
         .with_writer(io::stderr);
-    match arguments.log_format {
-        LogFormat::Text => builder.with_ansi(false).init(),
-        LogFormat::Json => builder.json().init(),
+    match format {
+        LogFormat::Text => layer.with_ansi(false).boxed(),
+        LogFormat::Json => layer.json().boxed(),
     }
-    Ok(())
 }

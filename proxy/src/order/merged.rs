@@ -10,12 +10,14 @@ use tokio::{
     sync::Notify,
     time::{Instant, sleep_until},
 };
+use tracing::Instrument as _;
 
 use super::{
     OrderError,
     leadership::{Leadership, MayLeave},
     sequence::{Answered, Sequence, Sequenced},
 };
+use crate::telemetry;
 
 const DEFAULT_STORE: StoreSlot = StoreSlot::DEFAULT;
 
@@ -124,6 +126,11 @@ impl Merged {
         if let Some(sequenced) = self.ordered.write().try_sequence(answered)? {
             return Ok(sequenced);
         }
+        let waiting = self.until_sequenced(answered);
+        waiting.instrument(telemetry::revision_wait()).await
+    }
+
+    async fn until_sequenced(&self, answered: Answered) -> Result<Sequenced, OrderError> {
         loop {
             let mut changed = std::pin::pin!(self.changed.notified());
             changed.as_mut().enable();

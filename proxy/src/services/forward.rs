@@ -11,12 +11,14 @@ use keyloom_ledger::{StoreRev, StoreSlot};
 use keyloom_store::{Call, CallError, Lane};
 use keyloom_topology::StoreIndex;
 use prost::Message as _;
+use tracing::Span;
 
 use super::{Context, Request, Services, range::lane_of};
 use crate::{
     failure::Failure,
     order::{Answered, Inward, Native, OrderError, Outward, Sequenced},
     snapshot::{ServingSnapshot, ServingStore},
+    telemetry,
 };
 
 /// What a call is to the store that gets it.
@@ -76,11 +78,10 @@ impl Services {
             Rpc::Range => CallOptions::read(rpc, lane_of(&RangeRequest::decode(message.clone())?)),
             _ => CallOptions::write(rpc),
         };
-        let answer = member
-            .store
-            .call_in_pieces(call_of(options, message, context))
-            .await
-            .map_err(|error| unanswered(member, error))?;
+        let span = telemetry::store_call(&member.name, rpc.path());
+        let call = call_of(options, message, context, &span);
+        let answer = telemetry::answered(span, member.store.call_in_pieces(call));
+        let answer = answer.await.map_err(|error| unanswered(member, error))?;
         let mut native = Native(&self.identity);
         let message = match rpc {
             // Headers within.
@@ -232,22 +233,23 @@ pub(super) async fn send(
     message: Bytes,
     context: &Context,
 ) -> Result<Bytes, Failure> {
-    member
-        .store
-        .call(call_of(options, message, context))
-        .await
-        .map_err(|error| unanswered(member, error))
+    let span = telemetry::store_call(&member.name, options.rpc.path());
+    let call = call_of(options, message, context, &span);
+    let answer = telemetry::answered(span, member.store.call(call));
+    answer.await.map_err(|error| unanswered(member, error))
 }
 
-fn call_of(options: CallOptions, message: Bytes, context: &Context) -> Call {
+fn call_of(options: CallOptions, message: Bytes, context: &Context, span: &Span) -> Call {
+    // Empty over several stores (`Services::metadata`).
+    let mut metadata = context.metadata.clone();
+    telemetry::hand_on(span, &mut metadata);
     Call {
         rpc: options.rpc,
         message,
         lane: options.lane,
         deadline: context.deadline.map(tokio::time::Instant::into_std),
         idempotent: options.reads,
-        // Empty over several stores (`Services::metadata`).
-        metadata: context.metadata.clone(),
+        metadata,
     }
 }
 

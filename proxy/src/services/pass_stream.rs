@@ -19,6 +19,7 @@ use crate::{
     failure::Failure,
     order::{Native, Order},
     snapshot::ServingSnapshot,
+    telemetry,
 };
 
 /// What a streaming call answers.
@@ -98,16 +99,21 @@ impl Services {
         let member = snapshot.default_member().cloned();
         let member = member.ok_or_else(|| Failure::UnknownCall(unknown_call(path.path())))?;
         let kind = Rpc::from_path(path.path()).and_then(message_of);
+        let span = telemetry::store_call(&member.name, path.path());
+        let mut metadata = context.metadata;
+        telemetry::hand_on(&span, &mut metadata);
         let call = OpenCall {
             path,
-            metadata: context.metadata,
+            metadata,
             requests,
             deadline: context.deadline.map(tokio::time::Instant::into_std),
         };
-        let opened = member.store.open(call).await;
+        let opened = telemetry::answered(span.clone(), member.store.open(call)).await;
         let opened = opened.map_err(|error| unanswered(&member, error))?;
         let identity = Arc::clone(&self.identity);
         let parts = opened.parts.map(move |part| {
+            // The span ends with the stream.
+            let part = part.inspect_err(|error| telemetry::record_error(&span, error));
             let part = part.map_err(|error| unanswered(&member, error))?;
             match (part, kind) {
                 (Part::Message(message), Some(kind)) => {

@@ -1,7 +1,7 @@
 //! One span for each call: from its arrival until its answer has left, however long a stream takes.
 //!
-//! Off unless the log has the level `debug` for its target, [`telemetry::TARGET`]: then a call pays
-//! for a look at one number. Nothing exports these spans yet; their fields have OpenTelemetry's names.
+//! Off unless the log or the export of traces asks for it ([`telemetry`]): then a call pays for a look
+//! at one number. The fields have OpenTelemetry's names.
 
 use std::{
     convert::Infallible,
@@ -85,13 +85,11 @@ fn span_of(arrived: &Arrived) -> Span {
         client.address = Empty,
         user_agent.original = Empty,
         keyloom.caller = Empty,
+        keyloom.listener = Empty,
     );
     if !span.is_disabled() {
-        let name = path.trim_start_matches('/');
-        let (service, method) = name.split_once('/').unwrap_or((name, ""));
-        span.record("otel.name", name);
-        span.record("rpc.service", service);
-        span.record("rpc.method", method);
+        telemetry::record_path(&span, path);
+        telemetry::continue_trace(&span, arrived.request.headers());
     }
     span
 }
@@ -103,6 +101,7 @@ pub(super) fn record_caller(caller: &crate::caller::Caller) {
         return;
     }
     span.record("keyloom.caller", display(caller));
+    span.record("keyloom.listener", &*caller.peer.listener);
     if let Some(address) = &caller.peer.address {
         span.record("client.address", display(address));
     }

@@ -34,6 +34,7 @@ mod reload_resumed;
 mod reload_watches;
 mod scaling;
 mod threads;
+mod traces;
 #[cfg(target_os = "linux")]
 mod unwritten_logs;
 mod watch_calls;

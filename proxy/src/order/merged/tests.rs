@@ -1,9 +1,15 @@
 //! What holds an answer back.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use keyloom_ledger::{Ledger, StoreStart};
+use parking_lot::Mutex;
 use tokio::time::timeout;
+use tracing::{Dispatch, Subscriber, debug_span, span};
+use tracing_subscriber::{
+    Layer,
+    layer::{Context, SubscriberExt as _},
+};
 
 use super::*;
 
@@ -210,4 +216,34 @@ async fn whether_an_answer_may_leave_is_known_without_the_lock() {
     assert!(merged.may_leave.is_certain());
     merged.stop("a test");
     assert!(!merged.may_leave.is_certain());
+}
+
+/// The names of the spans that were made.
+#[derive(Clone, Default)]
+struct Made(Arc<Mutex<Vec<&'static str>>>);
+
+impl<S: Subscriber> Layer<S> for Made {
+    fn on_new_span(&self, span: &span::Attributes<'_>, _: &span::Id, _: Context<'_, S>) {
+        self.0.lock().push(span.metadata().name());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_to_a_call_has_a_span_while_it_waits_and_only_then() {
+    let made = Made::default();
+    let subscriber = tracing_subscriber::registry().with(made.clone());
+    let _subscribed = tracing::subscriber::set_default(subscriber);
+    // While there is one subscriber, `tracing` decides for all threads by that of the thread that comes
+    // to a span first: here, of another test, which has none.
+    let _second = Dispatch::new(tracing_subscriber::registry());
+    let merged = merged(2);
+    let call = debug_span!(target: telemetry::TARGET, "call");
+    let at_once = sequenced(&merged, wrote(TENANT, 2));
+    assert_eq!(at_once.instrument(call.clone()).await, Some(2));
+    let waits = sequenced(&merged, wrote(TENANT, 3));
+    assert_eq!(waits.await, None, "of no call");
+    assert_eq!(*made.0.lock(), ["call"]);
+    let waits = sequenced(&merged, wrote(TENANT, 3));
+    assert_eq!(waits.instrument(call).await, None);
+    assert_eq!(*made.0.lock(), ["call", "revision wait"]);
 }

@@ -12,6 +12,7 @@ use tokio::{
     sync::SemaphorePermit,
     time::{Duration, Instant, timeout_at},
 };
+use tracing::Span;
 
 use super::{
     endpoint::{Extra, Outgoing, TOKEN},
@@ -222,6 +223,7 @@ pub(super) async fn round(
 ) -> Result<Answer, CallError> {
     let mut tour = core.tour();
     let mut last = None;
+    let mut attempts = 0_u64;
     loop {
         let Some((place, endpoint)) = core.next_of(&mut tour, call.lane) else {
             match last {
@@ -233,6 +235,11 @@ pub(super) async fn round(
             }
         };
         *stage.lock() = Stage::Connecting(place);
+        attempts += 1;
+        // Most calls have one: they do not pay for a look at their span.
+        if attempts > 1 {
+            Span::current().record("keyloom.attempts", attempts);
+        }
         let answer = endpoint
             .call(call, || *stage.lock() = Stage::Sent(place))
             .await;

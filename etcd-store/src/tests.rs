@@ -4,6 +4,7 @@
 mod network;
 mod peer;
 
+mod attempts;
 mod failover;
 mod limits;
 mod own_connections;

@@ -75,7 +75,8 @@ pub(super) enum News {
 /// One endpoint of a store.
 pub(super) struct Endpoint {
     pub(super) connector: Connector,
-    pub(super) health: Health,
+    /// Other cores of the same store may have it, too.
+    pub(super) health: Arc<Health>,
     scheme: Scheme,
     authority: Authority,
     /// What every request says.
@@ -90,11 +91,12 @@ impl Endpoint {
         connector: Connector,
         authority: Authority,
         connections: Connections,
+        health: Arc<Health>,
         metrics: &Arc<StoreMetrics>,
     ) -> Self {
         let slots = |lane, count| Slots::new(&connector, lane, count, metrics);
         Self {
-            health: Health::default(),
+            health,
             scheme: match connector.tls {
                 Some(_) => Scheme::HTTPS,
                 None => Scheme::HTTP,

@@ -95,11 +95,19 @@ impl EtcdStore {
             environment: environment.clone(),
             metrics: metrics.clone(),
         };
-        Ok(Self::of(Arc::new(made)))
+        Ok(Self::of(Arc::new(made), None))
     }
 
-    fn of(made: Arc<Made>) -> Self {
-        let core = store::Core::new(made.config.clone(), &made.environment, &made.metrics);
+    /// The same store with connections of its own, for another thread of the same callers. What one
+    /// learns of the endpoints both know: one that answers again is asked by both.
+    #[must_use]
+    pub fn beside(&self) -> Self {
+        Self::of(Arc::clone(&self.made), Some(&self.core))
+    }
+
+    fn of(made: Arc<Made>, beside: Option<&store::Core>) -> Self {
+        let config = made.config.clone();
+        let core = store::Core::new(config, &made.environment, &made.metrics, beside);
         Self {
             core: Arc::new(core),
             made,
@@ -169,6 +177,6 @@ impl Store for EtcdStore {
     }
 
     fn with_own_connections(&self) -> Option<Arc<dyn Store>> {
-        Some(Arc::new(Self::of(Arc::clone(&self.made))))
+        Some(Arc::new(Self::of(Arc::clone(&self.made), None)))
     }
 }

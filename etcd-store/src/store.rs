@@ -29,7 +29,8 @@ use keyloom_store::{CallError, Lane};
 pub(super) struct Core {
     pub(super) name: Arc<str>,
     pub(super) endpoints: Vec<Endpoint>,
-    pub(super) breaker: Mutex<Breaker>,
+    /// What is known of the store, as the endpoints' health, is shared with those beside this one.
+    pub(super) breaker: Arc<Mutex<Breaker>>,
     pub(super) limits: Limits,
     pub(super) random: Arc<dyn Random>,
     pub(super) session: Option<Session>,
@@ -46,28 +47,40 @@ pub(super) struct Core {
 }
 
 impl Core {
-    /// Takes a configuration that was checked.
+    /// Takes a configuration that was checked. One beside another has connections of its own, and
+    /// both know what one of them learns.
     pub(super) fn new(
         config: EtcdStoreConfig,
         environment: &Environment,
         metrics: &Metrics,
+        beside: Option<&Self>,
     ) -> Self {
         let metrics = Arc::new(metrics.of_store(&config.name));
         let tls = config.tls.map(|tls| TlsConnector::from(tls.client));
         let throttle = Throttle::default();
-        let endpoint = |endpoint: EtcdEndpoint| {
+        let health = |place: usize| {
+            let other = beside.and_then(|core| core.endpoints.get(place));
+            other.map_or_else(Arc::default, |endpoint| Arc::clone(&endpoint.health))
+        };
+        let endpoint = |(place, endpoint): (usize, EtcdEndpoint)| {
             let connector = Connector {
                 dial: Arc::clone(&environment.dial),
                 address: endpoint.address,
                 tls: tls.clone().zip(endpoint.server_name),
                 throttle: throttle.clone(),
             };
-            Endpoint::new(connector, endpoint.authority, config.connections, &metrics)
+            let (authority, connections) = (endpoint.authority, config.connections);
+            Endpoint::new(connector, authority, connections, health(place), &metrics)
         };
         Self {
             name: config.name.into(),
-            endpoints: config.endpoints.into_iter().map(endpoint).collect(),
-            breaker: Mutex::default(),
+            endpoints: config
+                .endpoints
+                .into_iter()
+                .enumerate()
+                .map(endpoint)
+                .collect(),
+            breaker: beside.map_or_else(Arc::default, |core| Arc::clone(&core.breaker)),
             limits: config.limits,
             random: Arc::clone(&environment.random),
             session: config.credentials.map(Session::new),

@@ -149,9 +149,16 @@ impl Store for Detected {
 
     fn with_own_connections(&self) -> Option<Arc<dyn Store>> {
         let Inner {
-            name, raw, random, ..
+            name,
+            raw,
+            random,
+            kind,
         } = &*self.inner;
         let raw = raw.with_own_connections()?;
+        if let Some(Kind::Etcd) = kind.get() {
+            // What it is need not be asked again.
+            return Some(raw);
+        }
         Some(Arc::new(Self::new(name, raw, Arc::clone(random))))
     }
 

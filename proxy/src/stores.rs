@@ -126,9 +126,10 @@ impl Stores {
     async fn open_kind(&self, spec: &StoreSpec) -> Result<Kind> {
         match spec.endpoints.first() {
             Some(Endpoint::Etcd(_)) | None => {
-                let open = |_| open_etcd(spec, &self.environment, &self.metrics);
-                let workers = 0..self.environment.workers.count();
-                Ok(Kind::Etcd(workers.map(open).collect::<Result<_>>()?))
+                let first = open_etcd(spec, &self.environment, &self.metrics)?;
+                let others = (1..self.environment.workers.count()).map(|_| first.beside());
+                let others: Vec<_> = others.collect();
+                Ok(Kind::Etcd([vec![first], others].concat()))
             }
             Some(Endpoint::Sqlite(endpoint)) => {
                 ensure!(
@@ -276,19 +277,12 @@ fn of_workers(stores: &[EtcdStore]) -> Result<Arc<dyn Store>> {
     })
 }
 
-/// Of the workers' connections to an endpoint, those that do worst.
+/// All workers know the same of an endpoint.
 fn health_of(stores: &[EtcdStore]) -> Vec<EndpointHealth> {
-    let Some((first, others)) = stores.split_first() else {
+    let Some(first) = stores.first() else {
         return Vec::new();
     };
-    let mut health = first.health();
-    for other in others {
-        for (endpoint, other) in health.iter_mut().zip(other.health()) {
-            if other.state as u8 > endpoint.state as u8 {
-                *endpoint = other;
-            }
-        }
-    }
+    let health = first.health();
     let health = health.into_iter().map(|endpoint| EndpointHealth {
         store: first.name().to_owned(),
         address: endpoint.address.to_string(),

@@ -73,7 +73,7 @@ impl Ground {
     /// was read, or taken, says nothing of that.
     fn is_served_as(&self, page: &str) -> bool {
         if self.file().contains("spare") {
-            page.contains(&format!("maxInFlight: {}}}", self.mark()))
+            page.contains(&format!("maxInFlight: {}\n", self.mark()))
         } else {
             page.starts_with("default:") && !page.contains("spare")
         }

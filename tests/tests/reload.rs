@@ -280,7 +280,7 @@ async fn a_bad_file_is_refused_visibly_and_the_old_one_serves_on() {
             "{metrics}"
         );
         let (_, served) = keyloom.admin("/topology").await;
-        assert!(!served.contains("prefix: \"pods\""), "{served}");
+        assert!(!served.contains("prefix: 'pods'"), "{served}");
     }
     // What stood in the way is gone.
     let delete = DeleteRangeRequest {

@@ -177,6 +177,7 @@ impl Store for EtcdStore {
     }
 
     fn with_own_connections(&self) -> Option<Arc<dyn Store>> {
-        Some(Arc::new(Self::of(Arc::clone(&self.made), None)))
+        // Whoever finds an endpoint well again finds it for both.
+        Some(Arc::new(self.beside()))
     }
 }
